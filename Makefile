@@ -1,0 +1,53 @@
+# make help lists the targets.
+PYTHON ?= python3
+PORT ?= 8000
+JSON ?=
+ROUNDS ?= 2
+SEED ?= 0
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.PHONY: help demo install install-dev test loop check messages clean-loop
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+demo: .venv/installed ## Run everything on this machine: http://127.0.0.1:8000 (PORT=8001 for another)
+	@STORYLOOP_DEMO=true $(BIN)/python manage.py demo --port $(PORT)
+
+test: .venv/installed-dev ## Run the whole test suite
+	@$(BIN)/python -m pytest $(ARGS)
+
+loop: .venv/installed clean-loop ## The loop without a browser: simulated experts, ROUNDS=2, a table; JSON=path for the figures
+	@STORYLOOP_VAR=var/loop $(BIN)/python manage.py loop --rounds $(ROUNDS) --seed $(SEED) $(if $(JSON),--json $(JSON))
+
+install: .venv/installed ## Make .venv with the pinned dependencies
+
+install-dev: .venv/installed-dev ## The same, with what tests and checks need
+
+check: .venv/installed-dev ## Lint, types, import rules, migrations
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/lint-imports
+	@$(BIN)/mypy config generation annotate training
+	@$(BIN)/python manage.py makemigrations --check --dry-run
+
+messages: .venv/installed-dev ## Compile the Chinese catalogue
+	@$(BIN)/pybabel compile --directory locale --domain django --use-fuzzy
+
+clean-loop:
+	@rm -rf var/loop
+
+.venv/installed: constraints.txt pyproject.toml
+	@$(PYTHON) tools/check_python.py
+	@test -x $(BIN)/python || { echo "Making .venv"; $(PYTHON) -m venv .venv; }
+	@echo "Installing packages (about a minute; torch is the large one)"
+	@$(BIN)/python tools/requirements.py > .venv/requirements.txt
+	@$(PIP) install --constraint constraints.txt --requirement .venv/requirements.txt
+	@touch $@
+
+.venv/installed-dev: .venv/installed
+	@echo "Installing what tests need"
+	@$(BIN)/python tools/requirements.py dev > .venv/requirements-dev.txt
+	@$(PIP) install --constraint constraints.txt --requirement .venv/requirements-dev.txt
+	@touch $@

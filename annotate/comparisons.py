@@ -1,0 +1,71 @@
+"""Putting stories before experts."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+
+from django.conf import settings
+from django.db import transaction
+from django.utils import timezone
+
+from annotate.models import Comparison, Place, Purpose
+from generation.models import Policy, Prompt, Split, Story
+
+EVALUATIONS_PER_PROMPT = 2  # two stories of each policy, one pair each
+
+
+@transaction.atomic
+def open_preference_comparisons(*, policy: Policy) -> int:
+    """One comparison for each training prompt with two or more finished stories of `policy`.
+
+    Returns how many are new; those that exist are left alone.
+    """
+    new = 0
+    for prompt, stories in _stories_by_prompt(policy, Split.TRAIN).items():
+        if len(stories) > 1:
+            new += _open(prompt, stories, purpose=Purpose.PREFERENCE, policy=policy)
+    return new
+
+
+@transaction.atomic
+def open_evaluation_comparisons(*, policy: Policy, baseline: Policy) -> int:
+    """Blind comparisons of `policy` against `baseline` on held-out prompts: one story of each.
+
+    Both stories of a pair have the same place in the sampling plan. Returns how many are new.
+    """
+    new = 0
+    older = _stories_by_prompt(baseline, Split.EVALUATION)
+    for prompt, stories in _stories_by_prompt(policy, Split.EVALUATION).items():
+        opposite = {s.sample_index: s for s in older.get(prompt, ())}
+        pairs = [(s, opposite[s.sample_index]) for s in stories if s.sample_index in opposite]
+        differing = [pair for pair in pairs if pair[0].text != pair[1].text]
+        for variant, pair in enumerate(differing[:EVALUATIONS_PER_PROMPT]):
+            new += _open(
+                prompt, pair, purpose=Purpose.EVALUATION, policy=policy, baseline=baseline, variant=variant
+            )
+    return new
+
+
+def close_comparisons(comparisons: Iterable[Comparison]) -> int:
+    """No new places are given from now on. Who holds one may finish: judgements are never refused."""
+    ids = [c.pk for c in comparisons]
+    return Comparison.objects.open().filter(pk__in=ids).update(closed_at=timezone.now())
+
+
+def _stories_by_prompt(policy: Policy, split: Split) -> dict[Prompt, list[Story]]:
+    found = defaultdict(list)
+    stories = policy.stories.finished().filter(prompt__split=split)
+    for story in stories.select_related("prompt").order_by("prompt_id", "sample_index"):
+        found[story.prompt].append(story)
+    return found
+
+
+def _open(prompt: Prompt, stories: Iterable[Story], **fields: object) -> int:
+    comparison, new = Comparison.objects.get_or_create(prompt=prompt, **{"baseline": None, **fields})
+    if new:
+        comparison.refresh_from_db(fields=["draw_order"])
+        comparison.stories.set(stories)
+        Place.objects.bulk_create(
+            Place(comparison=comparison, number=number, draw_order=comparison.draw_order)
+            for number in range(1, settings.PLACES_PER_COMPARISON + 1)
+        )
+    return int(new)

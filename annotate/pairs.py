@@ -1,0 +1,136 @@
+"""Preference pairs from judgements, and their files.
+
+Judgements of several experts on the same two stories become one pair: the majority's. Equal
+votes make no pair, so that an export never holds a pair and its opposite.
+"""
+
+import hashlib
+import json
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+from annotate.models import Judgement, Purpose, Rank
+from generation.models import Policy, Split, Story
+
+OVERALL = "overall"
+
+
+class NoPairs(ValueError):
+    """There is nothing to export; the message says what is missing."""
+
+
+@dataclass(frozen=True)
+class PreferencePair:
+    """`chosen` is preferred to `rejected` by `votes_for` experts against `votes_against`.
+
+    weight is (votes_for - votes_against) / (votes_for + votes_against), in (0, 1].
+    """
+
+    chosen: Story
+    rejected: Story
+    votes_for: int
+    votes_against: int
+    simulated_votes: int
+    criterion: str = OVERALL
+
+    @property
+    def weight(self) -> float:
+        return (self.votes_for - self.votes_against) / (self.votes_for + self.votes_against)
+
+
+@dataclass(frozen=True)
+class Export:
+    """A frozen file of pairs."""
+
+    path: Path
+    count: int
+    sha256: str
+
+
+def preference_judgements(*, policy: Policy | None = None, include_simulated: bool = True) -> Iterable[Judgement]:
+    """Judgements that pairs are made of: on training prompts, of one policy's stories or of all."""
+    found = Judgement.objects.filter(
+        assignment__comparison__purpose=Purpose.PREFERENCE,
+        assignment__comparison__prompt__split=Split.TRAIN,
+    )
+    if policy:
+        found = found.filter(assignment__comparison__policy=policy)
+    return found if include_simulated else found.by_people()
+
+
+def preference_pairs(judgements: Iterable[Judgement]) -> list[PreferencePair]:
+    """All strict pairs of the judgements' rankings, one for each two stories, in a fixed order."""
+    votes: dict[tuple[int, int], list[bool]] = defaultdict(list)  # (winner, loser) -> simulated?
+    ranks = Rank.objects.filter(judgement__in=judgements).select_related("judgement__assignment__expert")
+    for ranking in _by_judgement(ranks):
+        for one, other in combinations(sorted(ranking, key=lambda r: r.rank), 2):
+            if one.rank < other.rank:
+                simulated = one.judgement.assignment.expert.simulated
+                votes[one.story_id, other.story_id].append(simulated)
+    stories = Story.objects.select_related("prompt", "policy").in_bulk({pk for pair in votes for pk in pair})
+    pairs = []
+    for (winner, loser), pro in sorted(votes.items()):
+        contra = votes.get((loser, winner), [])
+        if len(pro) > len(contra) and stories[winner].text != stories[loser].text:
+            pairs.append(
+                PreferencePair(
+                    stories[winner], stories[loser], len(pro), len(contra), sum(pro) + sum(contra)
+                )
+            )
+    return sorted(pairs, key=lambda p: (p.chosen.prompt_id, p.chosen.pk, p.rejected.pk))
+
+
+def _by_judgement(ranks: Iterable[Rank]) -> Iterator[list[Rank]]:
+    found: dict[int, list[Rank]] = defaultdict(list)
+    for rank in ranks:
+        found[rank.judgement_id].append(rank)
+    yield from found.values()
+
+
+def export_row(pair: PreferencePair) -> dict[str, object]:
+    """One line of an export. `prompt` + `chosen` is exactly what the policy read and wrote, so
+    that TRL's DPOTrainer takes the file as it is; the token ids are the sampler's own."""
+    prompt = pair.chosen.prompt
+    return {
+        "prompt": pair.chosen.rendered_prompt,
+        "chosen": pair.chosen.text,
+        "rejected": pair.rejected.text,
+        "chosen_ids": pair.chosen.token_ids,
+        "rejected_ids": pair.rejected.token_ids,
+        "weight": pair.weight,
+        "criterion": pair.criterion,
+        "votes_for": pair.votes_for,
+        "votes_against": pair.votes_against,
+        "simulated_votes": pair.simulated_votes,
+        "prompt_id": prompt.pk,
+        "chosen_id": pair.chosen.pk,
+        "rejected_id": pair.rejected.pk,
+        "policy": pair.chosen.policy.name,
+        **{name: getattr(prompt, name) for name in ("language", "theme", "story_type", "age_band", "split")},
+    }
+
+
+def write_export(pairs: list[PreferencePair], path: Path) -> Export:
+    """Write `pairs` as JSONL, whole or not at all. NoPairs if there is none."""
+    if not pairs:
+        raise NoPairs(
+            "There are no preference pairs to export: no judgement prefers one story to another yet. "
+            "Have experts rank stories first (or run manage.py simulate_experts for a demonstration)."
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(path.suffix + ".tmp")
+    digest = hashlib.sha256()
+    with temporary.open("wb") as file:
+        for pair in pairs:
+            row = export_row(pair)
+            line = (json.dumps(row, ensure_ascii=False) + "\n").encode()
+            digest.update(line)
+            file.write(line)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    return Export(path=path, count=len(pairs), sha256=digest.hexdigest())

@@ -1,0 +1,36 @@
+"""The environment, read through functions that raise on nonsense: DEBUG="no" must not mean True."""
+
+import os
+from pathlib import Path
+
+
+class BadEnvironment(ValueError):
+    """A variable that cannot be meant as it stands; the message names it and what it may be."""
+
+
+def text(name: str, default: str) -> str:
+    return os.environ.get(name, "").strip() or default
+
+
+def boolean(name: str, default: bool) -> bool:
+    value = os.environ.get(name, "").strip().lower()
+    if value in ("", "1", "true", "yes", "on", "0", "false", "no", "off"):
+        return default if not value else value in ("1", "true", "yes", "on")
+    raise BadEnvironment(f"{name} is {value!r}: say true or false")
+
+
+def integer(name: str, default: int, *, at_least: int = 0) -> int:
+    value = os.environ.get(name, "").strip()
+    if not value:
+        return default
+    try:
+        number = int(value)
+    except ValueError:
+        number = at_least - 1
+    if number < at_least:
+        raise BadEnvironment(f"{name} is {value!r}: say a whole number of {at_least} or more")
+    return number
+
+
+def path(name: str, default: Path) -> Path:
+    return Path(text(name, str(default))).expanduser().resolve()

@@ -1,0 +1,177 @@
+"""All settings, driven by the environment. The variables are listed in docs/settings.md."""
+
+import secrets
+from pathlib import Path
+
+import dj_database_url
+from psycopg.conninfo import make_conninfo
+
+from config import env, postgres
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+VAR_DIR = env.path("STORYLOOP_VAR", BASE_DIR / "var")
+
+DEBUG = env.boolean("STORYLOOP_DEBUG", False)
+DEMO = env.boolean("STORYLOOP_DEMO", False)  # simulated experts may be asked from the page
+ALLOWED_HOSTS = env.text("STORYLOOP_HOSTS", "127.0.0.1,localhost").split(",")
+
+
+def _secret_key() -> str:
+    """STORYLOOP_SECRET_KEY, or one made once and kept in the var directory."""
+    given = env.text("STORYLOOP_SECRET_KEY", "")
+    if given:
+        if len(given) < 50:
+            raise env.BadEnvironment("STORYLOOP_SECRET_KEY is too short: give 50 characters or more")
+        return given
+    kept = VAR_DIR / "secret_key"
+    if not kept.exists():
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.touch(mode=0o600)
+        kept.write_text(secrets.token_urlsafe(50))
+    return kept.read_text().strip()
+
+
+SECRET_KEY = _secret_key()
+
+INSTALLED_APPS = [
+    "config",
+    "training",
+    "annotate",
+    "generation",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "django_htmx",
+    "template_partials",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.locale.LocaleMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.auth.middleware.LoginRequiredMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "django_htmx.middleware.HtmxMiddleware",
+    "csp.middleware.CSPMiddleware",
+]
+ROOT_URLCONF = "config.urls"
+WSGI_APPLICATION = "config.wsgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": False,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+                "django.template.context_processors.i18n",
+            ],
+        },
+    }
+]
+
+# One SQL dialect everywhere: DATABASE_URL names a server, without it the app starts its own.
+POSTGRES_DIR = VAR_DIR / "postgres"
+DATABASE_URL = env.text("DATABASE_URL", "")
+EMBEDDED_POSTGRES = not DATABASE_URL
+if EMBEDDED_POSTGRES:
+    DATABASE_URL = postgres.url(POSTGRES_DIR, env.text("STORYLOOP_DATABASE", postgres.USER))
+DATABASES = {"default": dj_database_url.parse(DATABASE_URL, conn_max_age=60, conn_health_checks=True)}
+if DATABASES["default"].get("ENGINE") != "django.db.backends.postgresql":
+    raise env.BadEnvironment("DATABASE_URL must begin with postgres://: Storyloop runs on PostgreSQL only")
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+LOGIN_URL = "log_in"
+LOGIN_REDIRECT_URL = "home"
+LOGOUT_REDIRECT_URL = "log_in"
+
+LANGUAGE_CODE = "en"
+LANGUAGES = [("en", "English"), ("zh-hans", "简体中文")]
+LOCALE_PATHS = [BASE_DIR / "locale"]
+TIME_ZONE = env.text("STORYLOOP_TIME_ZONE", "UTC")
+USE_TZ = True
+
+STATIC_URL = "static/"
+STATIC_ROOT = VAR_DIR / "static"
+STATICFILES_DIRS = [BASE_DIR / "static"]
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
+}
+
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = "Lax"
+SECURE_REFERRER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+# Nothing from other hosts, no inline script or style: stories are text that a model wrote.
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": ["'none'"],
+        "script-src": ["'self'"],
+        "style-src": ["'self'"],
+        "img-src": ["'self'", "data:"],
+        "connect-src": ["'self'"],
+        "form-action": ["'self'"],
+        "base-uri": ["'none'"],
+        "frame-ancestors": ["'none'"],
+    }
+}
+
+def _conninfo() -> str:
+    """The database in libpq's own words: not every library reads a socket's path in a URL."""
+    known = DATABASES["default"]
+    names = {"host": "HOST", "port": "PORT", "dbname": "NAME", "user": "USER", "password": "PASSWORD"}
+    return make_conninfo(**{ours: known[theirs] for ours, theirs in names.items() if known.get(theirs)})
+
+
+# By default the queue lives in the same PostgreSQL (kombu's pgmq transport, docs/adr/0002).
+CELERY_BROKER_URL = env.text("CELERY_BROKER_URL", "pgmq://")
+CELERY_BROKER_TRANSPORT_OPTIONS = (
+    {"conn_string": _conninfo(), "init_extension": False, "polling_interval": 0.2, "wait_time_seconds": 0}
+    if CELERY_BROKER_URL.startswith("pgmq")
+    else {"visibility_timeout": 3600}
+)
+CELERY_TASK_IGNORE_RESULT = True  # results are rows, never messages
+CELERY_TASK_ACKS_LATE = True
+CELERY_TASK_REJECT_ON_WORKER_LOST = True
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BEAT_SCHEDULE = {
+    "sweep-rounds": {"task": "training.tasks.sweep_rounds", "schedule": 5.0, "options": {"expires": 30}},
+    "launch-due-round": {"task": "training.tasks.launch_due_round", "schedule": 20.0, "options": {"expires": 60}},
+}
+CELERY_BEAT_SCHEDULE_FILENAME = str(VAR_DIR / "beat-schedule")
+
+# Where models live, and the model that everything begins with ("" means: make the demo writer).
+MODEL_DIR = env.path("STORYLOOP_MODEL_DIR", VAR_DIR / "models")
+BASE_MODEL = env.text("STORYLOOP_BASE_MODEL", "")
+WRITER_CACHE = env.path("STORYLOOP_WRITER_CACHE", BASE_DIR / "var" / "writers")
+EXPORT_DIR = VAR_DIR / "exports"
+
+STORIES_PER_PROMPT = env.integer("STORYLOOP_STORIES_PER_PROMPT", 4, at_least=3)
+if STORIES_PER_PROMPT > 5:
+    raise env.BadEnvironment("STORYLOOP_STORIES_PER_PROMPT may be 3, 4 or 5: more are not read with care")
+MAX_STORY_TOKENS = env.integer("STORYLOOP_MAX_STORY_TOKENS", 256, at_least=16)
+PLACES_PER_COMPARISON = env.integer("STORYLOOP_PLACES_PER_COMPARISON", 3, at_least=1)
+RESERVATION_MINUTES = env.integer("STORYLOOP_RESERVATION_MINUTES", 60, at_least=1)
+MIN_JUDGEMENTS_FOR_WIN_RATE = env.integer("STORYLOOP_MIN_JUDGEMENTS", 20, at_least=1)
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["console"], "level": env.text("STORYLOOP_LOG_LEVEL", "INFO").upper()},
+}

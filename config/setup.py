@@ -1,0 +1,65 @@
+"""Bringing an installation to where experts can judge: shared by `make demo`, `make loop` and tests."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from django.conf import settings
+from django.core.management import call_command
+
+from annotate.comparisons import open_preference_comparisons
+from generation.demo_writer.recipe import Recipe
+from generation.models import Policy, Prompt
+from generation.policies import register_policy
+from generation.prompts import import_prompts
+from generation.stories import missing_places
+
+SHIPPED_PROMPTS = settings.BASE_DIR / "generation" / "data" / "shipped_prompts.jsonl"
+BASE_NAME = "base"
+
+
+class SetupFailed(RuntimeError):
+    """A step went wrong; the message says what to do."""
+
+
+def prepare(say: Callable[[str], None]) -> Policy:
+    """Migrate, make or find the base policy, import prompts, write stories, open comparisons.
+
+    Each step finds what is there already and leaves it alone. Raises SetupFailed, EngineError.
+    """
+    say("Preparing the database")
+    call_command("migrate", verbosity=0)
+    policy = Policy.objects.current() or register_policy(name=BASE_NAME, path=base_model(say))
+    if not Prompt.objects.exists():
+        say(f"Importing prompts: {import_prompts(SHIPPED_PROMPTS).new}")
+    write_missing_stories(policy, say)
+    opened = open_preference_comparisons(policy=policy)
+    if opened:
+        say(f"Putting stories before experts: {opened} comparisons")
+    return policy
+
+
+def base_model(say: Callable[[str], None]) -> Path:
+    """STORYLOOP_BASE_MODEL, or the demo writer, trained now unless it is in the cache."""
+    if settings.BASE_MODEL:
+        return Path(settings.BASE_MODEL).expanduser().resolve()
+    directory = settings.WRITER_CACHE / f"demo-writer-{Recipe().key()}"
+    if not directory.exists():
+        say("Making the demo writer (about a minute, once)")
+        _run([sys.executable, "-m", "generation.demo_writer", str(directory)], "The demo writer could not be made")
+    return directory
+
+
+def write_missing_stories(policy: Policy, say: Callable[[str], None]) -> None:
+    # a policy that gave up a place keeps it empty: do not start torch at each start for those few
+    wanted = missing_places(policy, Prompt.objects.all(), settings.STORIES_PER_PROMPT)
+    if len(wanted) > Prompt.objects.count() * settings.STORIES_PER_PROMPT // 50:
+        say(f"{policy} writes {len(wanted)} stories")
+        _run([sys.executable, "manage.py", "write_stories", "--policy", policy.name], "The stories could not be written")
+
+
+def _run(command: list[str], fault: str) -> None:
+    done = subprocess.run(command, cwd=settings.BASE_DIR)
+    if done.returncode != 0:
+        raise SetupFailed(f"{fault}: see the lines above. What was done so far is kept; run the same command again.")

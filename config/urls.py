@@ -1,0 +1,14 @@
+from django.contrib.auth.views import LoginView, LogoutView
+from django.urls import include, path
+from django.views.i18n import set_language
+
+from config import views
+
+urlpatterns = [
+    path("", views.home, name="home"),
+    path("judge/", include("annotate.urls")),
+    path("rounds/", include("training.urls")),
+    path("log-in/", LoginView.as_view(redirect_authenticated_user=True), name="log_in"),
+    path("log-out/", LogoutView.as_view(), name="log_out"),
+    path("language/", views.public(set_language), name="set_language"),
+]

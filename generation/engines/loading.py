@@ -1,0 +1,75 @@
+"""Loading a model directory: safetensors only, remote code off, faults said in words."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from generation.engines.values import EngineError
+
+
+def check_model_directory(directory: Path) -> None:
+    """Raise EngineError, saying what is missing, if `directory` is not a causal model's.
+
+    Imports nothing heavy: the web process and commands call it before a long job begins.
+    """
+    if not directory.is_dir():
+        raise EngineError(f"{directory} is not a directory. Name the folder of a Hugging Face causal language model.")
+    config = directory / "config.json"
+    if not config.exists():
+        raise EngineError(f"{directory} is not a model directory: it has no config.json.")
+    try:
+        settings = json.loads(config.read_text())
+    except ValueError as error:
+        raise EngineError(f"{config} is not valid JSON ({error}). Copy the model again.") from error
+    if "auto_map" in settings:
+        raise EngineError(f"{directory} brings code of its own (auto_map in config.json): it is not run here.")
+    if not any(directory.glob("*.safetensors")):
+        raise EngineError(
+            f"{directory} holds no .safetensors file. Convert the weights to safetensors: other formats are not loaded."
+        )
+    if not any((directory / name).exists() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")):
+        raise EngineError(f"{directory} has no tokenizer. Save the tokenizer into the same folder.")
+
+
+def load_tokenizer(directory: Path) -> Any:
+    """The tokenizer of `directory`; EngineError if it has no end-of-sequence token."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
+    if tokenizer.eos_token_id is None:
+        raise EngineError(f"The tokenizer in {directory} has no end-of-sequence token: a story would never end.")
+    return tokenizer
+
+
+def load_model(directory: Path, adapter: Path | None = None) -> Any:
+    """The causal model of `directory`, with the PEFT adapter of `adapter` merged in, in eval mode."""
+    from transformers import AutoModelForCausalLM
+
+    check_model_directory(directory)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            directory, local_files_only=True, trust_remote_code=False, use_safetensors=True
+        )
+        if adapter:
+            from peft import PeftModel
+
+            model = PeftModel.from_pretrained(model, adapter).merge_and_unload()
+    except (OSError, ValueError, KeyError) as error:
+        raise EngineError(f"The model in {adapter or directory} cannot be loaded: {error}") from error
+    return model.eval()
+
+
+def render_prompt(tokenizer: Any, text: str) -> str:
+    """The text that stands before a story: the chat template once if there is one, else the prompt and a line end.
+
+    Exports carry it as "prompt", so that whoever trains on them sees what the sampler saw.
+    """
+    if tokenizer.chat_template:
+        message = [{"role": "user", "content": text}]
+        return tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
+    return text + "\n"
+
+
+def encode_prompt(tokenizer: Any, rendered: str) -> list[int]:
+    """Token ids of a rendered prompt. A chat template brings its own special tokens: none are added twice."""
+    return tokenizer.encode(rendered, add_special_tokens=not tokenizer.chat_template)

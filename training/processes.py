@@ -1,0 +1,70 @@
+"""Child processes that must not outlive the one that started them."""
+
+import ctypes
+import os
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+PR_SET_PDEATHSIG = 1  # prctl(2), Linux
+
+
+def start(
+    command: Sequence[str],
+    *,
+    log: Path,
+    directory: Path,
+    environment: Mapping[str, str] | None = None,
+    capture: bool = False,
+) -> subprocess.Popen[str]:
+    """Start `command` in a session of its own, its output appended to `log`.
+
+    With `capture` its standard output is a pipe instead. If this process is killed, the kernel
+    kills the child: an orphan would keep the GPU.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a") as output:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE if capture else output,
+            stderr=output,
+            text=True,
+            cwd=directory,
+            env={**os.environ, **(environment or {})},
+            start_new_session=True,
+            preexec_fn=_die_with_parent,
+        )
+
+
+def stop(process: subprocess.Popen[str], *, grace: float = 5.0) -> None:
+    """Ask the process's whole group to end, and kill what is left of it after `grace` seconds."""
+    _signal_group(process, signal.SIGTERM)
+    try:
+        process.wait(timeout=grace)
+    except subprocess.TimeoutExpired:
+        pass
+    _signal_group(process, signal.SIGKILL)
+    process.wait()
+    if process.stdout:
+        process.stdout.close()
+
+
+def last_words(log: Path, lines: int = 3) -> str:
+    """The end of a log, for a message to a person."""
+    if not log.exists():
+        return "(no output)"
+    found = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    return " ".join(found[-lines:]) or "(no output)"
+
+
+def _signal_group(process: subprocess.Popen[str], number: signal.Signals) -> None:
+    try:
+        os.killpg(process.pid, number)  # the leader's id is the group's: start_new_session
+    except ProcessLookupError:
+        pass
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -1,0 +1,164 @@
+"""The life of a round: launched, taken, advanced, ended. The database is the queue of record.
+
+A process takes a round with one conditional UPDATE and keeps it alive by renewing its lease; each
+write of that process asks for (pk, attempt, owner), so that one which was given up for dead
+can no longer change anything.
+"""
+
+import os
+import socket
+import uuid
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from django.contrib.auth.models import AbstractBaseUser
+from django.db import IntegrityError, transaction
+from django.db.models import F, Max
+from django.db.models.functions import Now
+from django.utils.translation import gettext as _
+
+from annotate.comparisons import close_comparisons, open_preference_comparisons
+from annotate.models import Comparison
+from annotate.pairs import preference_judgements, preference_pairs
+from generation.models import Policy
+from generation.policies import make_current
+from training.models import Round, State
+
+LEASE = timedelta(seconds=30)
+MAX_ATTEMPTS = 5
+
+
+class CannotLaunch(ValueError):
+    """A round cannot be launched now; the message says why and what to do."""
+
+
+class CannotDecide(ValueError):
+    """The round is not in a state for this; the message says so."""
+
+
+class LeaseLost(RuntimeError):
+    """Another process has the round now: whoever gets this must stop and change nothing."""
+
+
+@dataclass(frozen=True)
+class Lease:
+    """The right to work on a round."""
+
+    round_id: int
+    attempt: int
+    owner: str
+
+    def update(self, **values: Any) -> None:
+        """Change the round, and hold it for another LEASE. Raises LeaseLost."""
+        held = Round.objects.at_work().filter(pk=self.round_id, attempt=self.attempt, owner=self.owner)
+        if not held.update(lease_until=Now() + LEASE, **values):
+            raise LeaseLost(f"round {self.round_id} was taken over")
+
+    def cancel_requested(self) -> bool:
+        return Round.objects.filter(pk=self.round_id, cancel_requested=True).exists()
+
+
+def new_pair_count(policy: Policy, *, include_simulated: bool) -> int:
+    """Pairs from judgements of `policy`'s stories that no round has used yet."""
+    found = preference_judgements(policy=policy, include_simulated=include_simulated)
+    used = Round.objects.filter(policy=policy).exclude(state__in=[State.FAILED, State.CANCELLED])
+    last = used.aggregate(last=Max("created_at"))["last"]
+    return len(preference_pairs(found.filter(created_at__gt=last) if last else found))
+
+
+def launch_round(*, by: AbstractBaseUser | None = None, include_simulated: bool = False, **settings: Any) -> Round:
+    """Queue a round that starts from the current policy. Raises CannotLaunch.
+
+    It does not enqueue: that is the caller's edge, on commit.
+    """
+    policy = Policy.objects.current()
+    if policy is None:
+        raise CannotLaunch(_("There is no policy yet: run “make demo”, or register a base model first."))
+    judgements = preference_judgements(policy=policy, include_simulated=include_simulated)
+    if not preference_pairs(judgements):
+        raise CannotLaunch(
+            _("There are no preference pairs for %(policy)s yet: experts have to rank stories first.")
+            % {"policy": policy.name}
+        )
+    number = (Round.objects.aggregate(last=Max("number"))["last"] or 0) + 1
+    try:
+        with transaction.atomic():
+            return Round.objects.create(
+                number=number, policy=policy, launched_by=by, include_simulated=include_simulated, **settings
+            )
+    except IntegrityError as error:
+        other = Round.objects.undecided().first()
+        if other is None:
+            raise
+        raise CannotLaunch(
+            _("Round %(number)d is not over: wait for it, or promote, reject or cancel it first.")
+            % {"number": other.number}
+        ) from error
+
+
+def take_round(round_id: int) -> Lease | None:
+    """Take the round if nobody has it; None if somebody does or it is not at work."""
+    owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+    with transaction.atomic():
+        free = Round.objects.untaken().filter(pk=round_id)
+        if not free.update(attempt=F("attempt") + 1, owner=owner, lease_until=Now() + LEASE):
+            return None
+        taken = Round.objects.get(pk=round_id)
+    lease = Lease(taken.pk, taken.attempt, owner)
+    if taken.attempt > MAX_ATTEMPTS:
+        end_round(
+            lease,
+            State.FAILED,
+            f"The round was begun {MAX_ATTEMPTS} times and its process died each time. Look into the worker's "
+            "log (often it is memory: try LoRA or a smaller model), then launch it again.",
+        )
+        return None
+    return lease
+
+
+def end_round(lease: Lease, state: State, message: str) -> None:
+    """Failed or cancelled, with a message that a person understands."""
+    lease.update(state=state, message=message, ended_at=Now())
+    Round.objects.filter(pk=lease.round_id).update(lease_until=None)
+
+
+def request_cancel(*, round_id: int) -> None:
+    """Ask the process that works on the round to end it. Raises CannotDecide."""
+    if not Round.objects.at_work().filter(pk=round_id).update(cancel_requested=True):
+        raise CannotDecide(_("This round is not at work any more."))
+
+
+@transaction.atomic
+def promote_round(*, round_id: int) -> Round:
+    """Make the round's result the current policy; its stories go before experts. Raises CannotDecide."""
+    chosen = _waiting(round_id)
+    assert chosen.result is not None  # a database constraint
+    make_current(policy=chosen.result)
+    close_comparisons(Comparison.objects.open())
+    open_preference_comparisons(policy=chosen.result)
+    return _decide(chosen, State.PROMOTED)
+
+
+@transaction.atomic
+def reject_round(*, round_id: int) -> Round:
+    """Keep the current policy; the result's comparisons leave the queue. Raises CannotDecide."""
+    chosen = _waiting(round_id)
+    close_comparisons(Comparison.objects.open().filter(policy=chosen.result))
+    return _decide(chosen, State.REJECTED)
+
+
+def _waiting(round_id: int) -> Round:
+    chosen = Round.objects.select_for_update(of=("self",)).select_related("result").get(pk=round_id)
+    if chosen.state != State.JUDGING:
+        raise CannotDecide(
+            _("Round %(number)d is %(state)s: only a round that is being judged can be promoted or rejected.")
+            % {"number": chosen.number, "state": chosen.get_state_display()}
+        )
+    return chosen
+
+
+def _decide(chosen: Round, state: State) -> Round:
+    Round.objects.filter(pk=chosen.pk).update(state=state, ended_at=Now())
+    chosen.state = state
+    return chosen

@@ -1,0 +1,181 @@
+"""Working on a round that has been taken: freeze, train, write, open the comparisons.
+
+Each phase can be done again after a kill: what is already there is found and kept.
+"""
+
+import json
+import logging
+import queue
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from django.conf import settings
+
+from annotate.comparisons import open_evaluation_comparisons
+from annotate.pairs import NoPairs, preference_judgements, preference_pairs, write_export
+from generation.engines.values import EngineError
+from generation.policies import register_policy
+from training import processes
+from training.models import Round, RoundMetric, State
+from training.rounds import Lease, LeaseLost, end_round
+
+log = logging.getLogger(__name__)
+
+HEARTBEAT = 1.0  # seconds
+TRAINER_SETTINGS = ("method", "loss", "beta", "sft_weight", "learning_rate", "epochs", "batch_pairs", "seed")
+OUT_OF_MEMORY = 86  # training.dpo's exit status
+
+
+class Ended(Exception):
+    """The round cannot go on: an ordinary end, with its state and a message for a person."""
+
+    def __init__(self, state: State, message: str) -> None:
+        super().__init__(message)
+        self.state = state
+        self.message = message
+
+
+def work_on(lease: Lease) -> None:
+    """Take the round from where it stands to being judged, or to its end."""
+    try:
+        for phase in (_freeze, _train, _write, _compare):
+            phase(Round.objects.select_related("policy", "result").get(pk=lease.round_id), lease)
+    except Ended as end:
+        end_round(lease, end.state, end.message)
+    except LeaseLost:
+        log.warning("round %s: another process has it now", lease.round_id)
+    except (NoPairs, EngineError) as error:
+        end_round(lease, State.FAILED, str(error))
+    except OSError as error:
+        end_round(lease, State.FAILED, f"{error}. Free the disk or mend the folder, then launch the round again.")
+
+
+def _freeze(current: Round, lease: Lease) -> None:
+    """The pairs as they are now, in a file that never changes: path, count and SHA-256 on the round."""
+    if current.export_path:
+        return
+    lease.update(state=State.FREEZING)
+    judgements = preference_judgements(policy=current.policy, include_simulated=current.include_simulated)
+    path = settings.EXPORT_DIR / f"round-{current.number}.jsonl"
+    export = write_export(preference_pairs(judgements), path)
+    lease.update(export_path=str(export.path), export_sha256=export.sha256, pair_count=export.count)
+
+
+def _train(current: Round, lease: Lease) -> None:
+    if current.result:
+        return
+    lease.update(state=State.TRAINING, done=0, total=0)
+    out = settings.MODEL_DIR / f"round-{current.number}"
+    result = out / "policy"
+    if not result.exists():
+        _run(lease, _trainer_command(current, out), out / "trainer.log", lambda line: _keep_metrics(current, lease, line))
+    name = f"round-{current.number}"
+    if current.method == "lora":
+        policy = register_policy(
+            name=name, path=_merged(lease, current, out), adapter_path=result, parent=current.policy
+        )
+    else:
+        policy = register_policy(name=name, path=result, parent=current.policy)
+    lease.update(result=policy)
+
+
+def _trainer_command(current: Round, out: Path) -> list[str]:
+    command = [sys.executable, "-m", "training.dpo", "--json"]
+    command += ["--model", current.policy.path, "--data", current.export_path, "--out", str(out)]
+    for name in TRAINER_SETTINGS:
+        command += [f"--{name.replace('_', '-')}", str(getattr(current, name))]
+    return command
+
+
+def _merged(lease: Lease, current: Round, out: Path) -> Path:
+    directory = out / "merged"
+    if not directory.exists():
+        command = [sys.executable, "-m", "training.dpo.merge", current.policy.path, str(out / "policy"), str(directory)]
+        _run(lease, command, out / "trainer.log", lambda line: None)
+    return directory
+
+
+def _keep_metrics(current: Round, lease: Lease, line: str) -> None:
+    found = json.loads(line)
+    names = [f.name for f in RoundMetric._meta.concrete_fields if f.name in found and f.name != "step"]
+    RoundMetric.objects.update_or_create(
+        round=current, step=found["step"], defaults={name: found[name] for name in names}
+    )
+    lease.update(done=found["step"], total=found["total_steps"])
+
+
+def _write(current: Round, lease: Lease) -> None:
+    """The new policy writes stories for the same prompts, in a process of its own."""
+    assert current.result is not None
+    lease.update(state=State.WRITING, done=0, total=0)
+    command = [sys.executable, "manage.py", "write_stories", "--policy", current.result.name, "--json"]
+    path = settings.MODEL_DIR / f"round-{current.number}" / "writer.log"
+
+    def keep_progress(line: str) -> None:
+        found = json.loads(line)
+        lease.update(done=found["done"], total=found["wanted"], **({"message": found["note"]} if found["note"] else {}))
+
+    _run(lease, command, path, keep_progress)
+
+
+def _compare(current: Round, lease: Lease) -> None:
+    """Blind comparisons of new against old, and against the base, go into the same queue."""
+    assert current.result is not None
+    opened = open_evaluation_comparisons(policy=current.result, baseline=current.policy)
+    base = current.policy.lineage()[-1]
+    if base != current.policy:
+        opened += open_evaluation_comparisons(policy=current.result, baseline=base)
+    if not opened and not current.result.comparisons.exists():
+        raise Ended(
+            State.FAILED,
+            "There is nothing to compare: no prompt has split “evaluation” with finished stories of both "
+            "policies. Import evaluation prompts (manage.py import_prompts), then launch the round again.",
+        )
+    lease.update(state=State.JUDGING)
+
+
+def _run(lease: Lease, command: Sequence[str], path: Path, on_line: Callable[[str], None]) -> None:
+    """Run `command` while keeping the lease; give each line it prints to `on_line`. Raises Ended."""
+    process = processes.start(command, log=path, directory=settings.BASE_DIR, capture=True)
+    lines: queue.Queue[str | None] = queue.Queue()
+    reader = threading.Thread(target=_read, args=(process.stdout, lines), daemon=True)
+    reader.start()
+    try:
+        while (line := _next(lines)) is not None:
+            if line:
+                on_line(line)
+            else:
+                lease.update()
+            if lease.cancel_requested():
+                raise Ended(State.CANCELLED, "Cancelled by an admin. Its last checkpoint is kept.")
+        status = process.wait()
+    finally:
+        processes.stop(process)
+    if status != 0:
+        raise Ended(State.FAILED, _explain(status, path))
+
+
+def _read(pipe: Sequence[str] | None, lines: "queue.Queue[str | None]") -> None:
+    try:
+        for line in pipe or ():
+            lines.put(line)
+    except ValueError:  # the pipe was closed by processes.stop
+        pass
+    lines.put(None)
+
+
+def _next(lines: "queue.Queue[str | None]") -> str | None:
+    """The next line; "" after a HEARTBEAT without one; None at the end."""
+    try:
+        return lines.get(timeout=HEARTBEAT)
+    except queue.Empty:
+        return ""
+
+
+def _explain(status: int, path: Path) -> str:
+    words = processes.last_words(path)
+    if status == OUT_OF_MEMORY or status == -9:
+        return f"The process ran out of memory. Launch the round again with LoRA, or with a smaller model. {words}"
+    return f"{words} (exit status {status}; all of it: {path})"

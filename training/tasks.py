@@ -1,0 +1,36 @@
+"""Thin tasks: ids in, one call, state out. A task delivered twice finds the round taken and leaves."""
+
+import time
+
+from celery import shared_task
+
+from annotate import simulated
+from training import rounds, schedule
+from training.run import work_on
+
+
+@shared_task
+def run_round(round_id: int) -> None:
+    lease = rounds.take_round(round_id)
+    if lease:
+        work_on(lease)
+
+
+@shared_task
+def sweep_rounds() -> None:
+    """Put back what a dead worker or a lost message left behind."""
+    for round_id in schedule.rounds_to_send():
+        run_round.delay(round_id)
+
+
+@shared_task
+def launch_due_round() -> None:
+    round_ = schedule.launch_if_due()
+    if round_:
+        run_round.delay(round_.pk)
+
+
+@shared_task
+def simulate_experts() -> None:
+    """For the demo's button."""
+    simulated.simulate(seed=int(time.time()))

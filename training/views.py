@@ -1,0 +1,151 @@
+"""The admins' pages."""
+
+from collections.abc import Callable
+from functools import partial
+
+from django.conf import settings
+from django.contrib import messages
+from django.db import transaction
+from django.http import FileResponse, Http404, HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_POST, require_safe
+
+from annotate.models import Place
+from annotate.permissions import admin_required
+from generation.models import Policy
+from training import report, schedule
+from training.forms import LaunchForm, ScheduleForm
+from training.models import Round
+from training.rounds import (
+    CannotDecide,
+    CannotLaunch,
+    launch_round,
+    promote_round,
+    reject_round,
+    request_cancel,
+)
+from training.tasks import run_round, simulate_experts
+
+
+@admin_required
+@require_safe
+def rounds(request: HttpRequest) -> HttpResponse:
+    """All rounds with their win rates, and what the next one would be made of."""
+    return _rounds_page(request, LaunchForm(initial=schedule.defaults()), _schedule_form())
+
+
+@admin_required
+@require_POST
+def launch(request: HttpRequest) -> HttpResponse:
+    form = LaunchForm(request.POST)
+    if not form.is_valid():
+        return _rounds_page(request, form, _schedule_form(), status=422)
+    try:
+        launched = launch_round(by=request.user, **form.cleaned_data)  # type: ignore[arg-type]
+    except CannotLaunch as error:
+        messages.error(request, str(error))
+        return redirect("rounds")
+    transaction.on_commit(partial(run_round.delay, launched.pk))
+    return redirect("show_round", launched.number)
+
+
+@admin_required
+@require_POST
+def save_schedule(request: HttpRequest) -> HttpResponse:
+    form = ScheduleForm(request.POST, instance=schedule.the_schedule())
+    if not form.is_valid():
+        return _rounds_page(request, LaunchForm(initial=schedule.defaults()), form, status=422)
+    form.save()
+    messages.success(request, _("The schedule is saved."))
+    return redirect("rounds")
+
+
+@admin_required
+@require_POST
+def simulate_judgements(request: HttpRequest) -> HttpResponse:
+    """Demo only: simulated experts judge what is open."""
+    if not settings.DEMO:
+        raise Http404
+    transaction.on_commit(simulate_experts.delay)
+    messages.success(request, _("Simulated experts are judging what is open. Reload the page in some seconds."))
+    return redirect("rounds")
+
+
+@admin_required
+@require_safe
+def show_round(request: HttpRequest, number: int) -> HttpResponse:
+    """One round. Asked by htmx it answers with the part that changes."""
+    shown = _get_round(number)
+    context = {"round": shown, "curve": report.loss_curve(shown), "metric": shown.metrics.last()}
+    if request.htmx and shown.at_work:  # type: ignore[attr-defined]
+        return render(request, "training/round.html#live", context)
+    context |= {"win_rates": report.win_rates(shown), "measures": report.measures(shown)}
+    response = render(request, "training/round.html", context)
+    if request.htmx:  # type: ignore[attr-defined]
+        response["HX-Refresh"] = "true"  # the round has gone on to another stage: show the whole page anew
+    return response
+
+
+@admin_required
+@require_safe
+def download_pairs(request: HttpRequest, number: int) -> FileResponse:
+    """The round's frozen export."""
+    shown = _get_round(number)
+    try:
+        file = open(shown.export_path, "rb")  # noqa: SIM115  FileResponse closes it
+    except OSError as error:
+        raise Http404(_("This round has no export.")) from error
+    return FileResponse(file, as_attachment=True, filename=f"round-{number}-pairs.jsonl")
+
+
+@admin_required
+@require_POST
+def cancel(request: HttpRequest, number: int) -> HttpResponse:
+    return _decide(request, number, request_cancel, _("The round will end in a moment."))
+
+
+@admin_required
+@require_POST
+def promote(request: HttpRequest, number: int) -> HttpResponse:
+    return _decide(request, number, promote_round, _("Promoted: its stories are before the experts now."))
+
+
+@admin_required
+@require_POST
+def reject(request: HttpRequest, number: int) -> HttpResponse:
+    return _decide(request, number, reject_round, _("Rejected: the policy before stays in use."))
+
+
+def _decide(request: HttpRequest, number: int, act: Callable[..., object], done: str) -> HttpResponse:
+    try:
+        act(round_id=_get_round(number).pk)
+    except CannotDecide as error:
+        messages.error(request, str(error))
+    else:
+        messages.success(request, done)
+    return redirect("show_round", number)
+
+
+def _get_round(number: int) -> Round:
+    return get_object_or_404(Round.objects.select_related("policy", "result", "launched_by"), number=number)
+
+
+def _schedule_form() -> ScheduleForm:
+    return ScheduleForm(instance=schedule.the_schedule())
+
+
+def _rounds_page(
+    request: HttpRequest, launch_form: LaunchForm, schedule_form: ScheduleForm, status: int = 200
+) -> HttpResponse:
+    context = {
+        "rows": report.rows(),
+        "policy": Policy.objects.current(),
+        "pairs": report.pair_counts(),
+        "open_places": Place.objects.free().filter(comparison__closed_at=None).count(),
+        "undecided": Round.objects.undecided().first(),
+        "launch_form": launch_form,
+        "schedule_form": schedule_form,
+        "demo": settings.DEMO,
+    }
+    return render(request, "training/rounds.html", context, status=status)

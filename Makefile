@@ -33,7 +33,7 @@ check: .venv/installed-dev ## Lint, types, import rules, migrations
 	@$(BIN)/python manage.py makemigrations --check --dry-run
 
 messages: .venv/installed-dev ## Compile the Chinese catalogue
-	@$(BIN)/pybabel compile --directory locale --domain django --use-fuzzy
+	@$(BIN)/pybabel compile --directory locale --domain django
 
 clean-loop:
 	@rm -rf var/loop

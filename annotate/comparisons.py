@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable
+from typing import Any
 
 from django.conf import settings
 from django.db import transaction
@@ -39,9 +40,7 @@ def open_evaluation_comparisons(*, policy: Policy, baseline: Policy) -> int:
         pairs = [(s, opposite[s.sample_index]) for s in stories if s.sample_index in opposite]
         differing = [pair for pair in pairs if pair[0].text != pair[1].text]
         for variant, pair in enumerate(differing[:EVALUATIONS_PER_PROMPT]):
-            new += _open(
-                prompt, pair, purpose=Purpose.EVALUATION, policy=policy, baseline=baseline, variant=variant
-            )
+            new += _open(prompt, pair, purpose=Purpose.EVALUATION, policy=policy, baseline=baseline, variant=variant)
     return new
 
 
@@ -59,8 +58,9 @@ def _stories_by_prompt(policy: Policy, split: Split) -> dict[Prompt, list[Story]
     return found
 
 
-def _open(prompt: Prompt, stories: Iterable[Story], **fields: object) -> int:
-    comparison, new = Comparison.objects.get_or_create(prompt=prompt, **{"baseline": None, **fields})
+def _open(prompt: Prompt, stories: Iterable[Story], **fields: Any) -> int:
+    fields.setdefault("baseline", None)
+    comparison, new = Comparison.objects.get_or_create(prompt=prompt, **fields)
     if new:
         comparison.refresh_from_db(fields=["draw_order"])
         comparison.stories.set(stories)

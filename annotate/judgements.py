@@ -86,11 +86,10 @@ def record_judgement(
         return Kept(earlier, repeated=True)
     filled = _hold_again(assignment)
     judgement = Judgement.objects.create(
-        assignment=assignment, verdict=verdict, reason=reason.strip(), extra=not filled
+        assignment=assignment, verdict=verdict, reason=reason.replace("\x00", "").strip(), extra=not filled
     )
     Rank.objects.bulk_create(
-        Rank(judgement=judgement, story_id=assignment.shown[p - 1], rank=ranks[p], shown_position=p)
-        for p in positions
+        Rank(judgement=judgement, story_id=assignment.shown[p - 1], rank=ranks[p], shown_position=p) for p in positions
     )
     Place.objects.filter(assignment=assignment).update(held_until=None)
     Assignment.objects.filter(pk=assignment.pk).update(skipped_at=None)
@@ -130,7 +129,7 @@ def _check(verdict: str, ranks: Mapping[int, int], positions: range, reason: str
         raise BadAnswer(_("Give every story a rank from 1 to %(count)d.") % {"count": len(positions)})
     if verdict == Verdict.RANKED and len(set(ranks.values())) == 1:
         raise BadAnswer(_("All stories have the same rank. If you mean a tie, say that they are equally good."))
-    if len(reason) > 2000 or "\x00" in reason:
+    if len(reason) > 2000:
         raise BadAnswer(_("The reason is too long: 2,000 characters at most."))
 
 

@@ -27,9 +27,7 @@ class Expert(models.Model):
     simulated = models.BooleanField(default=False)
 
     class Meta:
-        constraints = [
-            models.CheckConstraint(condition=Q(audience__in=Audience.values), name="expert_audience_known")
-        ]
+        constraints = [models.CheckConstraint(condition=Q(audience__in=Audience.values), name="expert_audience_known")]
 
     def __str__(self) -> str:
         return self.user.get_username()
@@ -138,9 +136,7 @@ class Place(models.Model):
     comparison = models.ForeignKey(Comparison, on_delete=models.CASCADE, related_name="places")
     number = models.PositiveSmallIntegerField()
     draw_order = models.FloatField(help_text="the comparison's: here for the index")
-    assignment = models.OneToOneField(
-        Assignment, null=True, blank=True, on_delete=models.PROTECT, related_name="place"
-    )
+    assignment = models.OneToOneField(Assignment, null=True, blank=True, on_delete=models.PROTECT, related_name="place")
     held_until = models.DateTimeField(null=True, blank=True)
 
     objects = PlaceQuerySet.as_manager()
@@ -182,9 +178,7 @@ class Judgement(models.Model):
 
     class Meta:
         ordering = ("pk",)
-        constraints = [
-            models.CheckConstraint(condition=Q(verdict__in=Verdict.values), name="judgement_verdict_known")
-        ]
+        constraints = [models.CheckConstraint(condition=Q(verdict__in=Verdict.values), name="judgement_verdict_known")]
 
     def __str__(self) -> str:
         return f"{self.verdict} {self.pk}"

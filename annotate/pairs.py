@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
-from annotate.models import Judgement, Purpose, Rank
+from annotate.models import Judgement, JudgementQuerySet, Purpose, Rank
 from generation.models import Policy, Split, Story
 
 OVERALL = "overall"
@@ -51,7 +51,7 @@ class Export:
     sha256: str
 
 
-def preference_judgements(*, policy: Policy | None = None, include_simulated: bool = True) -> Iterable[Judgement]:
+def preference_judgements(*, policy: Policy | None = None, include_simulated: bool = True) -> JudgementQuerySet:
     """Judgements that pairs are made of: on training prompts, of one policy's stories or of all."""
     found = Judgement.objects.filter(
         assignment__comparison__purpose=Purpose.PREFERENCE,
@@ -76,11 +76,7 @@ def preference_pairs(judgements: Iterable[Judgement]) -> list[PreferencePair]:
     for (winner, loser), pro in sorted(votes.items()):
         contra = votes.get((loser, winner), [])
         if len(pro) > len(contra) and stories[winner].text != stories[loser].text:
-            pairs.append(
-                PreferencePair(
-                    stories[winner], stories[loser], len(pro), len(contra), sum(pro) + sum(contra)
-                )
-            )
+            pairs.append(PreferencePair(stories[winner], stories[loser], len(pro), len(contra), sum(pro) + sum(contra)))
     return sorted(pairs, key=lambda p: (p.chosen.prompt_id, p.chosen.pk, p.rejected.pk))
 
 

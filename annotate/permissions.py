@@ -4,35 +4,35 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
-from django.contrib.auth.models import AbstractUser, AnonymousUser
+from django.contrib.auth.models import AnonymousUser, User
 from django.core.exceptions import PermissionDenied
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponseBase
 
 from annotate.models import Expert
 
-View = Callable[..., HttpResponse]
+View = Callable[..., HttpResponseBase]
 
 
 class ExpertRequest(HttpRequest):
     """A request by a logged-in person who judges."""
 
-    user: AbstractUser
+    user: User
     expert: Expert
 
 
-def is_admin(user: AbstractUser | AnonymousUser) -> bool:
+def is_admin(user: User | AnonymousUser) -> bool:
     """Admins launch and promote rounds."""
     return bool(user.is_authenticated and user.is_active and user.is_staff)
 
 
-def expert_of(user: AbstractUser | AnonymousUser) -> Expert | None:
+def expert_of(user: User | AnonymousUser) -> Expert | None:
     """The person's expert, if they judge."""
     return Expert.objects.filter(user=user.pk, simulated=False).first()
 
 
 def admin_required(view: View) -> View:
     @wraps(view)
-    def checked(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+    def checked(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         if not is_admin(request.user):  # type: ignore[arg-type]
             raise PermissionDenied
         return view(request, *args, **kwargs)
@@ -42,7 +42,7 @@ def admin_required(view: View) -> View:
 
 def expert_required(view: View) -> View:
     @wraps(view)
-    def checked(request: ExpertRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+    def checked(request: ExpertRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         expert = expert_of(request.user)
         if expert is None:
             raise PermissionDenied

@@ -87,8 +87,7 @@ def judge(assignment: Assignment, rng: random.Random) -> None:
     taste = TASTES[Audience(assignment.expert.audience)]
     language = assignment.comparison.prompt.language
     scores = [
-        taste.score(measure_story(story.text, language)) + rng.gauss(0, taste.noise)
-        for story in assignment.stories()
+        taste.score(measure_story(story.text, language)) + rng.gauss(0, taste.noise) for story in assignment.stories()
     ]
     if max(scores) - min(scores) < taste.tie_within:
         record_judgement(assignment=assignment, verdict=Verdict.TIE)

@@ -18,7 +18,7 @@ def install_queue(**_: object) -> None:
     import psycopg
     from pgmq.install import install_pgmq_from_sql
 
-    with psycopg.connect(settings.CELERY_BROKER_TRANSPORT_OPTIONS["conn_string"]) as connection:
+    with psycopg.connect(str(settings.CELERY_BROKER_TRANSPORT_OPTIONS["conn_string"])) as connection:
         row = connection.execute("SELECT to_regnamespace('pgmq')::text").fetchone()
         if row and row[0] is None:
             install_pgmq_from_sql(conn=connection)

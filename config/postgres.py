@@ -174,7 +174,7 @@ def _initialise(directory: Path, data: Path) -> None:
         "--locale-provider=builtin",
         "--builtin-locale=C.UTF-8",
     ]
-    done = subprocess.run(_as_server(command), cwd="/", capture_output=True, text=True)
+    done = subprocess.run(_as_server(command), cwd="/", capture_output=True, text=True, check=False)
     password.unlink()
     if done.returncode != 0:
         raise PostgresError(f"PostgreSQL cannot make its data in {fresh}: {_last_line(done.stderr)}")
@@ -187,21 +187,30 @@ def _start(directory: Path) -> None:
         _initialise(directory, data)
     socket.mkdir(mode=0o700, exist_ok=True)
     _give_to_server(socket)
-    log = directory / "server.log"
     command = [str(_binaries() / "postgres"), "-D", str(data), "-h", "", "-k", str(socket)]
-    with log.open("a") as output:
-        # a session of its own: Ctrl-C in the terminal must reach the database last
-        server = subprocess.Popen(
-            _as_server(command), cwd="/", stdout=output, stderr=output, start_new_session=True
-        )
     deadline = time.monotonic() + START_SECONDS
-    while not _answers(directory):
-        if server.poll() is not None or time.monotonic() > deadline:
-            raise PostgresError(
-                f"PostgreSQL did not start: {_last_line(log.read_text())} (all of it: {log})"
-            )
-        time.sleep(0.05)
+    while not _launch(directory, _as_server(command), deadline):
+        time.sleep(0.5)
     _make_database(directory)
+
+
+def _launch(directory: Path, command: list[str], deadline: float) -> bool:
+    """Start the server and wait until it answers. False if a killed one is not quite gone yet."""
+    log = directory / "server.log"
+    with log.open("a") as output:
+        begin = output.tell()
+        # a session of its own: Ctrl-C in the terminal must reach the database last
+        server = subprocess.Popen(command, cwd="/", stdout=output, stderr=output, start_new_session=True)
+    while not _answers(directory):
+        if server.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+            continue
+        said = log.read_text()[begin:]
+        leftover = "postmaster.pid" in said or "shared memory block" in said
+        if leftover and time.monotonic() < deadline:
+            return False
+        raise PostgresError(f"PostgreSQL did not start: {_last_line(said)} (all of it: {log})")
+    return True
 
 
 def _make_database(directory: Path) -> None:

@@ -57,7 +57,9 @@ def check_alive(started: dict[str, Popen[str]]) -> None:
     """Raise ServiceDied if one of them has ended."""
     for name, process in started.items():
         if process.poll() is not None:
-            raise ServiceDied(f"The {name} process ended: {processes.last_words(log_of(name))} (all of it: {log_of(name)})")
+            raise ServiceDied(
+                f"The {name} process ended: {processes.last_words(log_of(name))} (all of it: {log_of(name)})"
+            )
 
 
 def wait_for_web(url: str, started: dict[str, Popen[str]]) -> None:

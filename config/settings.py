@@ -2,6 +2,7 @@
 
 import secrets
 from pathlib import Path
+from typing import Any
 
 import dj_database_url
 from psycopg.conninfo import make_conninfo
@@ -24,11 +25,16 @@ def _secret_key() -> str:
             raise env.BadEnvironment("STORYLOOP_SECRET_KEY is too short: give 50 characters or more")
         return given
     kept = VAR_DIR / "secret_key"
-    if not kept.exists():
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        kept.touch(mode=0o600)
-        kept.write_text(secrets.token_urlsafe(50))
-    return kept.read_text().strip()
+    try:
+        if not kept.exists():
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            kept.touch(mode=0o600)
+            kept.write_text(secrets.token_urlsafe(50))
+        return kept.read_text().strip()
+    except OSError as error:
+        raise env.BadEnvironment(
+            f"{VAR_DIR} cannot be written to ({error.strerror}): free some space, or set STORYLOOP_VAR to another folder"
+        ) from error
 
 
 SECRET_KEY = _secret_key()
@@ -68,6 +74,7 @@ TEMPLATES = [
         "DIRS": [BASE_DIR / "templates"],
         "APP_DIRS": False,
         "OPTIONS": {
+            "builtins": ["template_partials.templatetags.partials"],
             "context_processors": [
                 "django.template.context_processors.request",
                 "django.contrib.auth.context_processors.auth",
@@ -129,9 +136,10 @@ CONTENT_SECURITY_POLICY = {
     }
 }
 
+
 def _conninfo() -> str:
     """The database in libpq's own words: not every library reads a socket's path in a URL."""
-    known = DATABASES["default"]
+    known: dict[str, Any] = {**DATABASES["default"]}
     names = {"host": "HOST", "port": "PORT", "dbname": "NAME", "user": "USER", "password": "PASSWORD"}
     return make_conninfo(**{ours: known[theirs] for ours, theirs in names.items() if known.get(theirs)})
 

@@ -10,9 +10,7 @@ from generation.models import Policy
 
 
 @transaction.atomic
-def register_policy(
-    *, name: str, path: Path, adapter_path: Path | None = None, parent: Policy | None = None
-) -> Policy:
+def register_policy(*, name: str, path: Path, adapter_path: Path | None = None, parent: Policy | None = None) -> Policy:
     """The policy for these weights, new or known. EngineError if `path` is not a model directory.
 
     The first policy of all becomes the current one.

@@ -35,13 +35,13 @@ def import_prompts(path: Path) -> Imported:
     """Import a JSONL or CSV file of prompts. Raises BadPrompts with every fault found."""
     rows, faults = [], []
     seen: dict[str, int] = {}
-    for line, row, fault in _rows(path):
-        fault = fault or _fault(row)
+    for line, row, torn in _rows(path):
+        fault = torn or _fault(row)
         text = str(row.get("text", "")).strip()
-        if not fault and text in seen:
-            fault = f"the same text as line {seen[text]}"
         if fault:
             faults.append(f"line {line}: {fault}")
+        elif text in seen:
+            faults.append(f"line {line}: the same text as line {seen[text]}")
         else:
             seen[text] = line
             rows.append(Prompt(**{name: str(row[name]).strip() for name in FIELDS if row.get(name)}))

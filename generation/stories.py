@@ -84,7 +84,7 @@ def write_stories(
         requests = {key: _request(key, place, draw) for key, place in enumerate(open_places)}
         for completion in engine.write(list(requests.values())):
             place = open_places[completion.key]
-            if _keep(policy, place, requests[completion.key], completion, draw, written):
+            if _keep(written, policy, place, requests[completion.key], completion, draw=draw):
                 on_story(written.stored, written.wanted)
             else:
                 again.append(place)
@@ -110,7 +110,13 @@ def _request(key: int, place: tuple[Prompt, int], draw: int) -> Request:
 
 
 def _keep(
-    policy: Policy, place: tuple[Prompt, int], request: Request, completion: Completion, draw: int, written: Written
+    written: Written,
+    policy: Policy,
+    place: tuple[Prompt, int],
+    request: Request,
+    completion: Completion,
+    *,
+    draw: int,
 ) -> bool:
     """Store the completion; False if it has to be drawn again."""
     cut_off = completion.finish_reason != FinishReason.STOP

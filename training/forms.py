@@ -11,7 +11,9 @@ from training.models import Round, Schedule
 class LaunchForm(forms.ModelForm):
     """Settings of a round, within limits that hold. LoRA wants a higher learning rate than full weights."""
 
-    beta = forms.FloatField(min_value=0.1, max_value=0.5, help_text=_("0.1 to 0.5: higher stays closer to the policy before"))
+    beta = forms.FloatField(
+        min_value=0.1, max_value=0.5, help_text=_("0.1 to 0.5: higher stays closer to the policy before")
+    )
     learning_rate = forms.FloatField(
         label=_("learning rate"), min_value=1e-7, max_value=1e-2,
         help_text=_("0.000001 to 0.00005 for a real model, about ten times that for LoRA, 0.0001 for the demo writer"),
@@ -25,7 +27,17 @@ class LaunchForm(forms.ModelForm):
 
     class Meta:
         model = Round
-        fields = ("include_simulated", "method", "loss", "beta", "sft_weight", "learning_rate", "epochs", "batch_pairs", "seed")
+        fields = (
+            "include_simulated",
+            "method",
+            "loss",
+            "beta",
+            "sft_weight",
+            "learning_rate",
+            "epochs",
+            "batch_pairs",
+            "seed",
+        )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -86,9 +86,7 @@ class Round(models.Model):
         ordering = ("-number",)
         constraints = [
             # a constant expression under a condition: at most one such row
-            models.UniqueConstraint(
-                models.Value(1), condition=Q(state__in=UNDECIDED), name="round_one_undecided"
-            ),
+            models.UniqueConstraint(models.Value(1), condition=Q(state__in=UNDECIDED), name="round_one_undecided"),
             models.CheckConstraint(condition=Q(state__in=State.values), name="round_state_known"),
             models.CheckConstraint(condition=Q(number__gte=1), name="round_numbered_from_one"),
             models.CheckConstraint(

@@ -1,10 +1,12 @@
 """Child processes that must not outlive the one that started them."""
 
+import contextlib
 import ctypes
 import os
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 PR_SET_PDEATHSIG = 1  # prctl(2), Linux
@@ -34,17 +36,15 @@ def start(
             cwd=directory,
             env={**os.environ, **(environment or {})},
             start_new_session=True,
-            preexec_fn=_die_with_parent,
+            preexec_fn=_die_with_parent,  # noqa: PLW1509  only one prctl, before any thread of ours
         )
 
 
 def stop(process: subprocess.Popen[str], *, grace: float = 5.0) -> None:
     """Ask the process's whole group to end, and kill what is left of it after `grace` seconds."""
     _signal_group(process, signal.SIGTERM)
-    try:
+    with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(timeout=grace)
-    except subprocess.TimeoutExpired:
-        pass
     _signal_group(process, signal.SIGKILL)
     process.wait()
     if process.stdout:
@@ -60,10 +60,8 @@ def last_words(log: Path, lines: int = 3) -> str:
 
 
 def _signal_group(process: subprocess.Popen[str], number: signal.Signals) -> None:
-    try:
+    with suppress(ProcessLookupError):
         os.killpg(process.pid, number)  # the leader's id is the group's: start_new_session
-    except ProcessLookupError:
-        pass
 
 
 def _die_with_parent() -> None:

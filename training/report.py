@@ -6,7 +6,7 @@ from annotate.pairs import preference_judgements, preference_pairs
 from annotate.winrates import WinRate, win_rate
 from generation.models import Policy
 from generation.summaries import PolicySummary, summarise
-from training.models import Round
+from training.models import Round, State
 from training.rounds import new_pair_count
 
 CURVE_WIDTH, CURVE_HEIGHT = 600, 160
@@ -57,7 +57,7 @@ def loss_curve(shown: Round) -> str:
     losses = list(shown.metrics.values_list("step", "loss"))
     if len(losses) < 2:
         return ""
-    last = max(shown.total, losses[-1][0])
+    last = max(shown.total, losses[-1][0]) if shown.state == State.TRAINING else losses[-1][0]
     top = max(0.8, *(loss for _, loss in losses))
     points = ((CURVE_WIDTH * step / last, CURVE_HEIGHT * (1 - loss / top)) for step, loss in losses)
     return " ".join(f"{x:.1f},{y:.1f}" for x, y in points)

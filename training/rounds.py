@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from django.contrib.auth.models import AbstractBaseUser
+from django.contrib.auth.models import User
 from django.db import IntegrityError, transaction
 from django.db.models import F, Max
 from django.db.models.functions import Now
@@ -67,7 +67,7 @@ def new_pair_count(policy: Policy, *, include_simulated: bool) -> int:
     return len(preference_pairs(found.filter(created_at__gt=last) if last else found))
 
 
-def launch_round(*, by: AbstractBaseUser | None = None, include_simulated: bool = False, **settings: Any) -> Round:
+def launch_round(*, by: User | None = None, include_simulated: bool = False, **settings: Any) -> Round:
     """Queue a round that starts from the current policy. Raises CannotLaunch.
 
     It does not enqueue: that is the caller's edge, on commit.

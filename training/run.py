@@ -70,7 +70,9 @@ def _train(current: Round, lease: Lease) -> None:
     out = settings.MODEL_DIR / f"round-{current.number}"
     result = out / "policy"
     if not result.exists():
-        _run(lease, _trainer_command(current, out), out / "trainer.log", lambda line: _keep_metrics(current, lease, line))
+        _run(
+            lease, _trainer_command(current, out), out / "trainer.log", lambda line: _keep_metrics(current, lease, line)
+        )
     name = f"round-{current.number}"
     if current.method == "lora":
         policy = register_policy(
@@ -176,6 +178,6 @@ def _next(lines: "queue.Queue[str | None]") -> str | None:
 
 def _explain(status: int, path: Path) -> str:
     words = processes.last_words(path)
-    if status == OUT_OF_MEMORY or status == -9:
+    if status in (OUT_OF_MEMORY, -9):
         return f"The process ran out of memory. Launch the round again with LoRA, or with a smaller model. {words}"
     return f"{words} (exit status {status}; all of it: {path})"

@@ -36,7 +36,7 @@ def the_schedule() -> Schedule:
 def launch_if_due() -> Round | None:
     """Launch a round if the schedule says so. Two beats at once launch one: the row is locked."""
     the_schedule()
-    due = Q(looked_at=None) | Q(looked_at__lte=Now() - timedelta(minutes=1) * F("every_minutes"))
+    due = Q(looked_at=None) | Q(looked_at__lte=Now() - F("every_minutes") * timedelta(minutes=1))
     found = Schedule.objects.select_for_update().filter(due, enabled=True).first()
     if found is None:
         return None

@@ -32,7 +32,7 @@ from training.tasks import run_round, simulate_experts
 @require_safe
 def rounds(request: HttpRequest) -> HttpResponse:
     """All rounds with their win rates, and what the next one would be made of."""
-    return _rounds_page(request, LaunchForm(initial=schedule.defaults()), _schedule_form())
+    return _rounds_page(request, _launch_form(), _schedule_form())
 
 
 @admin_required
@@ -55,7 +55,7 @@ def launch(request: HttpRequest) -> HttpResponse:
 def save_schedule(request: HttpRequest) -> HttpResponse:
     form = ScheduleForm(request.POST, instance=schedule.the_schedule())
     if not form.is_valid():
-        return _rounds_page(request, LaunchForm(initial=schedule.defaults()), form, status=422)
+        return _rounds_page(request, _launch_form(), form, status=422)
     form.save()
     messages.success(request, _("The schedule is saved."))
     return redirect("rounds")
@@ -78,13 +78,13 @@ def show_round(request: HttpRequest, number: int) -> HttpResponse:
     """One round. Asked by htmx it answers with the part that changes."""
     shown = _get_round(number)
     context = {"round": shown, "curve": report.loss_curve(shown), "metric": shown.metrics.last()}
-    if request.htmx and shown.at_work:  # type: ignore[attr-defined]
-        return render(request, "training/round.html#live", context)
-    context |= {"win_rates": report.win_rates(shown), "measures": report.measures(shown)}
-    response = render(request, "training/round.html", context)
     if request.htmx:  # type: ignore[attr-defined]
-        response["HX-Refresh"] = "true"  # the round has gone on to another stage: show the whole page anew
-    return response
+        response = render(request, "training/round.html#live", context)
+        if request.GET.get("state") != shown.state:
+            response["HX-Refresh"] = "true"  # gone on to another stage: show the whole page anew
+        return response
+    context |= {"win_rates": report.win_rates(shown), "measures": report.measures(shown)}
+    return render(request, "training/round.html", context)
 
 
 @admin_required
@@ -95,7 +95,7 @@ def download_pairs(request: HttpRequest, number: int) -> FileResponse:
     try:
         file = open(shown.export_path, "rb")  # noqa: SIM115  FileResponse closes it
     except OSError as error:
-        raise Http404(_("This round has no export.")) from error
+        raise Http404 from error
     return FileResponse(file, as_attachment=True, filename=f"round-{number}-pairs.jsonl")
 
 
@@ -129,6 +129,12 @@ def _decide(request: HttpRequest, number: int, act: Callable[..., object], done:
 
 def _get_round(number: int) -> Round:
     return get_object_or_404(Round.objects.select_related("policy", "result", "launched_by"), number=number)
+
+
+def _launch_form() -> LaunchForm:
+    last = Round.objects.first()
+    simulated = last.include_simulated if last else settings.DEMO
+    return LaunchForm(initial={**schedule.defaults(), "include_simulated": simulated})
 
 
 def _schedule_form() -> ScheduleForm:

@@ -76,14 +76,16 @@ def _train_model(
         model.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for part in (*optimizers, *schedules):
-            part.step()
+        for optimizer, schedule in zip(optimizers, schedules, strict=True):
+            optimizer.step()
+            schedule.step()
         on_step(step, recipe.steps, loss.item())
     return model.eval()
 
 
 def _optimizers(model: LlamaForCausalLM, recipe: Recipe) -> list[torch.optim.Optimizer]:
-    matrices, rest = [], []
+    matrices: list[torch.nn.Parameter] = []
+    rest: list[torch.nn.Parameter] = []
     for name, parameter in model.named_parameters():
         (matrices if parameter.ndim == 2 and "embed" not in name else rest).append(parameter)
     return [
@@ -121,8 +123,7 @@ def _batches(
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Endless (ids, labels), each [batch, length], right-padded; stories of like length together."""
     rows = [
-        tokenizer.encode(prompt + "\n") + tokenizer.encode(story) + [tokenizer.eos_token_id]
-        for prompt, story in texts
+        tokenizer.encode(prompt + "\n") + tokenizer.encode(story) + [tokenizer.eos_token_id] for prompt, story in texts
     ]
     rows.sort(key=len)
     starts = range(0, len(rows) - recipe.batch + 1, recipe.batch)

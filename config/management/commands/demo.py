@@ -55,7 +55,8 @@ class Command(BaseCommand):
                 probe.bind(("127.0.0.1", port))
             except OSError as error:
                 raise CommandError(
-                    f"Port {port} is in use ({error.strerror}). Stop what uses it, or choose another: make demo PORT=8001"
+                    f"Port {port} is in use ({error.strerror}). Stop what uses it, or choose another: "
+                    "make demo PORT=8001"
                 ) from error
         free = shutil.disk_usage(settings.VAR_DIR).free
         if free < NEEDED_BYTES:

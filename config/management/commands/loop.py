@@ -59,7 +59,7 @@ class Command(BaseCommand):
             services.check_alive(started)
             current = Round.objects.get(pk=pk)
             if bar is None or current.state != state:
-                if bar:
+                if bar is not None:
                     bar.close()
                 state = current.state
                 bar = tqdm(desc=f"round {current.number}: {current.get_state_display()}", unit="")

@@ -1,0 +1,133 @@
+"""A real Chromium against what `manage.py demo` starts: PostgreSQL, web, worker, beat, the demo writer."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from config import postgres
+from tests.environment import ROOT
+
+CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
+# without the background flags Chromium keeps asking hosts that are not there
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-sync"]
+FLAGS += ["--no-first-run", "--disable-component-update"]
+START_SECONDS = 400  # the writer is trained when it is not in the cache
+
+
+@dataclass
+class Demo:
+    """A running `manage.py demo`."""
+
+    var: Path
+    port: int
+    process: subprocess.Popen[str]
+    output: Path
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/"
+
+    @property
+    def logins(self) -> dict[str, str]:
+        return json.loads((self.var / "demo-logins.json").read_text())
+
+    def query(self, sql: str) -> list[tuple]:
+        with psycopg.connect(postgres.url(self.var / "postgres")) as connection:
+            return connection.execute(sql).fetchall()
+
+    def stop(self) -> None:
+        """Ctrl-C, as the terminal sends it."""
+        self.process.send_signal(signal.SIGINT)
+        self.process.wait(timeout=60)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def start_demo(var: Path, port: int) -> Demo:
+    """Start it and return when it has printed its URL."""
+    var.mkdir(exist_ok=True)
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("STORYLOOP_")}
+    environment |= {"STORYLOOP_VAR": str(var), "STORYLOOP_DEMO": "true"}
+    output = var / "demo.log"
+    with output.open("w") as file:
+        process = subprocess.Popen(
+            [sys.executable, "manage.py", "demo", "--port", str(port)],
+            cwd=ROOT, env=environment, stdout=file, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+    demo = Demo(var, port, process, output)
+    deadline = time.monotonic() + START_SECONDS
+    while "Ctrl-C stops everything" not in output.read_text():
+        if process.poll() is not None or time.monotonic() > deadline:
+            process.kill()
+            pytest.fail(f"the demo did not start:\n{output.read_text()[-3000:]}")
+        time.sleep(0.2)
+    return demo
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
+    found = start_demo(tmp_path_factory.mktemp("demo") / "var", free_port())
+    yield found
+    if found.process.poll() is None:
+        found.stop()
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    if not Path(CHROMIUM).exists():
+        pytest.fail(f"There is no Chromium at {CHROMIUM}: apt-get install chromium, or set CHROMIUM.")
+    with sync_playwright() as playwright:
+        found = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield found
+        found.close()
+
+
+@pytest.fixture
+def open_page(browser: Browser, demo: Demo) -> Iterator[Callable[..., Page]]:
+    """open_page("educator") is a page of somebody logged in; keywords go to the browser's context."""
+    contexts = []
+
+    def open_as(name: str, **options: object) -> Page:
+        context = browser.new_context(base_url=demo.url, **options)
+        contexts.append(context)
+        page = context.new_page()
+        page.goto("/log-in/")
+        page.get_by_label("Name").fill(name)
+        page.get_by_label("Password").fill(demo.logins[name])
+        page.get_by_role("button", name="Log in").click()
+        page.wait_for_url(lambda url: "/log-in/" not in url)
+        return page
+
+    yield open_as
+    for context in contexts:
+        context.close()
+
+
+def go_on(page: Page, act: Callable[[], None]) -> None:
+    """Do what leads to the next comparison, and wait for it."""
+    before = page.url
+    act()
+    page.wait_for_url(lambda url: url != before, timeout=15_000)
+    page.locator(".htmx-request").wait_for(state="detached")
+
+
+def judged(page: Page) -> int:
+    found = re.search(r"you have judged (\d+)", page.locator(".facts").inner_text())
+    assert found
+    return int(found.group(1))

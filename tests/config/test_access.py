@@ -1,0 +1,112 @@
+"""Every URL against every kind of visitor. A URL without a row here fails."""
+
+from uuid import uuid4
+
+import pytest
+from django.test import Client
+from django.urls import get_resolver, reverse
+
+from tests.factories import make_expert, make_policy
+
+pytestmark = pytest.mark.django_db
+ANYONE, EXPERT, ADMIN, LOGGED_IN = "anyone", "expert", "admin", "logged in"
+RULES = {
+    "home": LOGGED_IN,
+    "log_in": ANYONE,
+    "log_out": LOGGED_IN,
+    "set_language": ANYONE,
+    "judge": EXPERT,
+    "judge_comparison": EXPERT,
+    "submit_judgement": EXPERT,
+    "skip_comparison": EXPERT,
+    "rounds": ADMIN,
+    "launch": ADMIN,
+    "save_schedule": ADMIN,
+    "simulate_judgements": ADMIN,
+    "show_round": ADMIN,
+    "download_pairs": ADMIN,
+    "cancel": ADMIN,
+    "promote": ADMIN,
+    "reject": ADMIN,
+}
+
+
+def patterns(resolver=None):
+    for pattern in (resolver or get_resolver()).url_patterns:
+        yield from patterns(pattern) if hasattr(pattern, "url_patterns") else (pattern,)
+
+
+def address(name: str) -> str:
+    pattern = next(p for p in patterns() if p.name == name)
+    converters = pattern.pattern.converters
+    return reverse(name, kwargs={k: uuid4() if "UUID" in type(c).__name__ else 1 for k, c in converters.items()})
+
+
+@pytest.fixture
+def visitor(request, django_user_model) -> Client:
+    client = Client()
+    if request.param == EXPERT:
+        client.force_login(make_expert().user)
+    elif request.param == "simulated":
+        client.force_login(make_expert(simulated=True).user)
+    elif request.param == ADMIN:
+        client.force_login(django_user_model.objects.create_user("boss", is_staff=True))
+    return client
+
+
+def test_every_url_has_a_rule() -> None:
+    assert {p.name for p in patterns()} == set(RULES)
+
+
+def allowed(rule: str, who: str) -> bool:
+    return rule == ANYONE or (rule == LOGGED_IN and who != "anonymous") or rule == who
+
+
+@pytest.mark.parametrize("method", ["get", "post"])
+@pytest.mark.parametrize("visitor", ["anonymous", EXPERT, "simulated", ADMIN], indirect=True)
+@pytest.mark.parametrize("name", RULES)
+def test_only_who_may_gets_in(name: str, visitor: Client, method: str, request) -> None:
+    who = request.node.callspec.params["visitor"]
+    make_policy(current=True)
+    response = getattr(visitor, method)(address(name))
+    refused = response.status_code == 403 or "/log-in/" in response.headers.get("Location", "")
+    if name in ("home", "log_out") and who in (EXPERT, ADMIN, "simulated"):
+        return  # where they lead depends on the person: tests of their own
+    assert refused is not allowed(RULES[name], who)
+
+
+def test_an_admin_comes_to_the_rounds(django_user_model) -> None:
+    client = Client()
+    client.force_login(django_user_model.objects.create_user("boss", is_staff=True))
+    assert client.get("/").headers["Location"] == "/rounds/"
+
+
+def test_an_expert_comes_to_their_work() -> None:
+    client = Client()
+    client.force_login(make_expert().user)
+    assert client.get("/").headers["Location"] == "/judge/"
+
+
+def test_somebody_without_a_part_is_told_so(django_user_model) -> None:
+    client = Client()
+    client.force_login(django_user_model.objects.create_user("guest"))
+    response = client.get("/")
+    assert response.status_code == 403
+    assert "Your account has no part yet" in response.content.decode()
+
+
+def test_logging_out_ends_the_session() -> None:
+    client = Client()
+    client.force_login(make_expert().user)
+    client.post("/log-out/")
+    assert "/log-in/" in client.get("/judge/").headers["Location"]
+
+
+@pytest.mark.parametrize("name", ["launch", "promote", "reject", "cancel", "submit_judgement", "skip_comparison"])
+def test_nothing_changes_by_get(name: str, django_user_model) -> None:
+    client = Client()
+    expert = make_expert()
+    expert.user.is_staff = True
+    expert.user.save()
+    client.force_login(expert.user)
+    assert client.get(address(name)).status_code == 405

@@ -1,0 +1,27 @@
+import pytest
+
+from config import env
+
+
+@pytest.mark.parametrize(("said", "meant"), [("true", True), ("0", False), ("No", False), (" ON ", True), ("", True)])
+def test_a_boolean_is_read_as_people_write_it(monkeypatch, said: str, meant: bool) -> None:
+    monkeypatch.setenv("SWITCH", said)
+    assert env.boolean("SWITCH", default=True) is meant
+
+
+def test_a_boolean_that_is_none_is_refused_by_name(monkeypatch) -> None:
+    monkeypatch.setenv("SWITCH", "maybe")
+    with pytest.raises(env.BadEnvironment, match="SWITCH is 'maybe'"):
+        env.boolean("SWITCH", default=False)
+
+
+@pytest.mark.parametrize("said", ["four", "-1", "2.5"])
+def test_a_number_that_is_none_or_too_small_is_refused(monkeypatch, said: str) -> None:
+    monkeypatch.setenv("COUNT", said)
+    with pytest.raises(env.BadEnvironment, match="COUNT"):
+        env.integer("COUNT", 3, at_least=0)
+
+
+def test_an_empty_variable_means_the_default(monkeypatch) -> None:
+    monkeypatch.setenv("COUNT", "")
+    assert env.integer("COUNT", 3) == 3

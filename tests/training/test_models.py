@@ -1,0 +1,78 @@
+"""What must always hold is a database constraint: each is broken here once."""
+
+from typing import Any
+
+import pytest
+from django.db import IntegrityError, transaction
+
+from tests.factories import make_policy
+from training.models import Round, RoundMetric, Schedule, State
+
+pytestmark = pytest.mark.django_db
+SHA = "a" * 64
+
+
+def make_round(**fields: Any) -> Round:
+    values = {"number": 1, "method": "full", "loss": "sigmoid", "learning_rate": 1e-4, **fields}
+    return Round.objects.create(**{"policy": fields.get("policy") or make_policy(), **values})
+
+
+@pytest.mark.parametrize(
+    ("constraint", "fields"),
+    [
+        ("round_state_known", {"state": "dancing"}),
+        ("round_numbered_from_one", {"number": 0}),
+        ("round_export_whole", {"export_path": "/tmp/x"}),
+        ("round_export_whole", {"export_sha256": SHA}),
+        ("round_export_whole", {"export_path": "/tmp/x", "export_sha256": SHA, "pair_count": 0}),
+        ("round_judged_only_with_result", {"state": State.JUDGING}),
+        ("round_judged_only_with_result", {"state": State.PROMOTED}),
+        ("round_end_says_why", {"state": State.FAILED}),
+        ("round_end_says_why", {"state": State.CANCELLED}),
+    ],
+)
+def test_the_database_refuses_a_round_that_breaks(constraint: str, fields: dict[str, Any]) -> None:
+    with pytest.raises(IntegrityError, match=constraint), transaction.atomic():
+        make_round(**fields)
+
+
+def test_the_database_refuses_a_second_undecided_round() -> None:
+    make_round(number=1, state=State.QUEUED)
+    with pytest.raises(IntegrityError, match="round_one_undecided"), transaction.atomic():
+        make_round(number=2, state=State.TRAINING)
+
+
+def test_a_decided_round_leaves_room_for_the_next() -> None:
+    make_round(number=1, state=State.FAILED, message="no disk")
+    assert make_round(number=2).number == 2
+
+
+def test_the_database_refuses_two_rounds_of_one_number() -> None:
+    make_round(number=1, state=State.FAILED, message="no disk")
+    with pytest.raises(IntegrityError, match="number"), transaction.atomic():
+        make_round(number=1)
+
+
+def test_the_database_refuses_two_metrics_of_one_step() -> None:
+    figures = dict.fromkeys(
+        ("epoch", "loss", "rewards_chosen", "rewards_rejected", "rewards_margins", "rewards_accuracies", "kl"), 0.0
+    )
+    found = make_round()
+    RoundMetric.objects.create(round=found, step=1, **figures)
+    with pytest.raises(IntegrityError, match="metric_once_per_step"), transaction.atomic():
+        RoundMetric.objects.create(round=found, step=1, **figures)
+
+
+def test_the_database_refuses_a_second_schedule() -> None:
+    Schedule.objects.create()
+    with pytest.raises(IntegrityError, match="schedule_only_one"), transaction.atomic():
+        Schedule.objects.create()
+
+
+@pytest.mark.parametrize(
+    ("constraint", "field"),
+    [("schedule_wants_pairs", "min_new_pairs"), ("schedule_every_minute_at_most", "every_minutes")],
+)
+def test_the_database_refuses_a_schedule_of_nothing(constraint: str, field: str) -> None:
+    with pytest.raises(IntegrityError, match=constraint), transaction.atomic():
+        Schedule.objects.create(**{field: 0})

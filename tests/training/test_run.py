@@ -1,0 +1,156 @@
+"""Working on a round with the real trainer and the real writer, each in a process of its own."""
+
+import hashlib
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from django.db import connection
+
+from annotate.models import Comparison, Purpose
+from annotate.pairs import preference_pairs
+from generation.models import Policy, Prompt, Split
+from generation.policies import register_policy
+from tests.factories import judge_by_story, make_comparison, make_expert, make_prompt, make_story
+from training import schedule
+from training.models import Round, State
+from training.rounds import launch_round, request_cancel, take_round
+from training.run import work_on
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
+
+
+@pytest.fixture(autouse=True)
+def _folders(tmp_path: Path, settings) -> None:
+    settings.MODEL_DIR = tmp_path / "models"
+    settings.EXPORT_DIR = tmp_path / "exports"
+
+
+@pytest.fixture
+def policy(tiny_model: Path) -> Policy:
+    """A policy of random weights, in use, with judged training stories and stories on a held-out prompt."""
+    found = register_policy(name="base", path=tiny_model)
+    for _ in range(6):
+        comparison = make_comparison(3, policy=found)
+        judge_by_story(make_expert(), list(comparison.stories.all()))
+    for index in range(3):
+        make_story(found, held_out(), index)
+    return found
+
+
+def held_out() -> Prompt:
+    return Prompt.objects.filter(split=Split.EVALUATION).first() or make_prompt(split=Split.EVALUATION)
+
+
+def work(**changes: object) -> Round:
+    """Launch a round, work on it to its end, and return it."""
+    launched = launch_round(**{**schedule.DEFAULTS, "epochs": 1, "batch_pairs": 4, **changes})
+    lease = take_round(launched.pk)
+    assert lease
+    work_on(lease)
+    return Round.objects.get(pk=launched.pk)
+
+
+def test_a_round_goes_from_queued_to_being_judged(policy: Policy) -> None:
+    done = work()
+    assert (done.state, done.message) == (State.JUDGING, done.message)
+    assert done.result
+    assert done.result.parent == policy
+    assert done.metrics.count() > 0
+    assert done.metrics.first().loss == pytest.approx(0.6931, abs=1e-3)
+    written = done.result.stories.count()
+    assert written > 0
+    blind = Comparison.objects.filter(purpose=Purpose.EVALUATION, policy=done.result, baseline=policy)
+    assert blind.exists()
+
+
+def test_the_export_is_frozen_when_the_round_begins(policy: Policy) -> None:
+    done = work()
+    content = Path(done.export_path).read_bytes()
+    assert done.export_sha256 == hashlib.sha256(content).hexdigest()
+    assert done.pair_count == content.count(b"\n") == 18
+    judge_by_story(make_expert(), list(make_comparison(3, policy=policy).stories.all()))
+    assert Path(done.export_path).read_bytes() == content
+
+
+def test_a_lora_round_makes_a_policy_that_stands_alone(policy: Policy) -> None:
+    done = work(method="lora", learning_rate=1e-3)
+    assert done.state == State.JUDGING, done.message
+    assert done.result
+    assert (Path(done.result.path) / "model.safetensors").exists()
+    assert (Path(done.result.adapter_path) / "adapter_model.safetensors").exists()
+
+
+def test_a_base_model_that_has_gone_ends_the_round_with_a_message(policy: Policy) -> None:
+    Policy.objects.update(path="/nowhere/model")
+    done = work()
+    assert done.state == State.FAILED
+    assert "/nowhere/model is not a directory" in done.message
+
+
+def test_without_held_out_prompts_the_round_says_what_to_import(policy: Policy) -> None:
+    policy.stories.filter(prompt__split=Split.EVALUATION).delete()
+    Prompt.objects.filter(split=Split.EVALUATION).delete()
+    done = work()
+    assert done.state == State.FAILED
+    assert "import_prompts" in done.message
+
+
+def test_a_full_disk_ends_the_round_with_a_message(policy: Policy, settings) -> None:
+    settings.EXPORT_DIR = Path("/dev/full/exports")
+    done = work()
+    assert done.state == State.FAILED
+    assert "then launch the round again" in done.message
+
+
+def test_a_failed_round_loses_no_judgement(policy: Policy) -> None:
+    before = preference_pairs(_judgements())
+    Policy.objects.update(path="/nowhere/model")
+    work()
+    assert preference_pairs(_judgements()) == before
+
+
+def test_a_round_can_be_cancelled_while_it_trains(policy: Policy) -> None:
+    def cancel() -> None:
+        while not Round.objects.filter(state=State.TRAINING).exists():
+            time.sleep(0.05)
+        request_cancel(round_id=Round.objects.get().pk)
+        connection.close()
+
+    thread = threading.Thread(target=cancel)
+    thread.start()
+    done = work(epochs=3)
+    thread.join()
+    assert done.state == State.CANCELLED
+    assert not [p for p in psutil.Process().children(recursive=True) if "training.dpo" in p.cmdline()]
+
+
+def test_a_round_whose_worker_was_killed_goes_on_in_another(policy: Policy) -> None:
+    launched = launch_round(**{**schedule.DEFAULTS, "epochs": 3, "batch_pairs": 4})
+    connection.close()
+    child = os.fork()
+    if child == 0:  # a worker, as Celery forks one
+        lease = take_round(launched.pk)
+        work_on(lease)
+        os._exit(0)
+    while not Round.objects.filter(state=State.TRAINING, done__gte=1).exists():
+        time.sleep(0.05)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    Round.objects.update(lease_until=None)  # as if the lease had run out
+    lease = take_round(launched.pk)
+    assert lease
+    work_on(lease)
+    done = Round.objects.get()
+    assert (done.state, done.attempt) == (State.JUDGING, 2)
+    assert list(done.metrics.values_list("step", flat=True)) == list(range(1, done.metrics.count() + 1))
+
+
+def _judgements():
+    from annotate.pairs import preference_judgements
+
+    return preference_judgements()

@@ -9,6 +9,13 @@ from annotate.judgements import BadAnswer, ranks_from_best_and_worst
 from annotate.models import Verdict
 
 
+class TypedText(forms.CharField):
+    """Text as the textarea counts it: browsers send each line break as two characters."""
+
+    def to_python(self, value: Any) -> str:
+        return str(super().to_python(value)).replace("\r\n", "\n")
+
+
 class JudgementForm(forms.Form):
     """Best, worst, or the full order of `count` shown stories; a tie; a reason.
 
@@ -16,7 +23,7 @@ class JudgementForm(forms.Form):
     """
 
     verdict = forms.ChoiceField(choices=Verdict, initial=Verdict.RANKED)
-    reason = forms.CharField(required=False, max_length=2000)
+    reason = TypedText(required=False, max_length=2000)
 
     def __init__(self, *args: Any, count: int, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -136,7 +136,7 @@ def _check(verdict: str, ranks: Mapping[int, int], positions: range, reason: str
 def _hold_again(assignment: Assignment) -> bool:
     """Hold the assignment's place for its full time from now; False if the comparison has no place left."""
     mine = Place.objects.select_for_update().filter(assignment=assignment).first()
-    free = Place.objects.free().filter(comparison=assignment.comparison_id)
+    free = Place.objects.free().filter(comparison=assignment.comparison_id, comparison__closed_at=None)
     place = mine or free.select_for_update(skip_locked=True, of=("self",)).first()
     if place is None:
         return False

@@ -120,13 +120,16 @@ def write_export(pairs: list[PreferencePair], path: Path) -> Export:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(path.suffix + ".tmp")
     digest = hashlib.sha256()
-    with temporary.open("wb") as file:
-        for pair in pairs:
-            row = export_row(pair)
-            line = (json.dumps(row, ensure_ascii=False) + "\n").encode()
-            digest.update(line)
-            file.write(line)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("wb") as file:
+            for pair in pairs:
+                line = (json.dumps(export_row(pair), ensure_ascii=False) + "\n").encode()
+                digest.update(line)
+                file.write(line)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
     return Export(path=path, count=len(pairs), sha256=digest.hexdigest())

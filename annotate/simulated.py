@@ -61,7 +61,10 @@ def simulated_expert(audience: str) -> Expert:
     if new:
         user.set_unusable_password()
         user.save(update_fields=["password"])
-    return Expert.objects.get_or_create(user=user, defaults={"audience": audience, "simulated": True})[0]
+    expert, _ = Expert.objects.get_or_create(user=user, defaults={"audience": audience, "simulated": True})
+    if not expert.simulated:
+        raise ValueError(f"{user} is a person's account: rename it, so that nobody is answered for.")
+    return expert
 
 
 def simulate(*, audiences: list[str] | None = None, limit: int | None = None, seed: int = 0) -> int:

@@ -92,7 +92,7 @@ def _go_on(request: ExpertRequest) -> HttpResponse:
         return redirect("judge")
     assignment = next_assignment(expert=request.expert)
     if assignment is None:
-        response = render(request, "annotate/nothing.html#work", _progress(request))
+        response = render(request, "annotate/nothing.html#work", {"fragment": True, **_progress(request)})
         response["HX-Push-Url"] = reverse("judge")
         return response
     response = _page(request, assignment, JudgementForm(count=len(assignment.shown)))
@@ -121,9 +121,11 @@ def _page(request: ExpertRequest, assignment: Assignment, form: JudgementForm, s
         "form": form,
         "best": form.data.get("best", ""),
         "worst": form.data.get("worst", ""),
+        "ordered": any(card["rank"] for card in cards),
+        "fragment": _is_fragment(request),
         **_progress(request),
     }
-    template = "annotate/judge.html#work" if _is_fragment(request) else "annotate/judge.html"
+    template = "annotate/judge.html#work" if context["fragment"] else "annotate/judge.html"
     return render(request, template, context, status=status)
 
 
@@ -132,4 +134,5 @@ def _progress(request: ExpertRequest) -> dict[str, int]:
 
 
 def _is_fragment(request: HttpRequest) -> bool:
-    return bool(request.htmx)  # type: ignore[attr-defined]
+    """Asked by htmx for a part of the page; going back in the history asks for all of it."""
+    return bool(request.htmx) and not request.htmx.history_restore_request  # type: ignore[attr-defined]

@@ -1,5 +1,6 @@
 """How often experts prefer one policy's stories to another's, with an honest interval."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ from annotate.models import Comparison, Rank
 from generation.models import Policy
 
 RESAMPLES = 4_000
+Z_95 = 1.959964
 WIN, TIE, LOSS = 1.0, 0.5, 0.0
 
 
@@ -29,13 +31,15 @@ class WinRate:
 
     n: int
     simulated: int
+    experts: int
     rate: float | None
     low: float | None
     high: float | None
 
     @property
     def enough(self) -> bool:
-        return self.n >= settings.MIN_JUDGEMENTS_FOR_WIN_RATE
+        """Judgements above the floor, of two experts or more: one alone shows nothing of how they differ."""
+        return self.n >= settings.MIN_JUDGEMENTS_FOR_WIN_RATE and self.experts > 1
 
     @property
     def missing(self) -> int:
@@ -63,9 +67,10 @@ def win_rate(policy: Policy, baseline: Policy) -> WinRate:
     found = votes(policy, baseline)
     simulated = sum(vote.simulated for vote in found)
     if not found:
-        return WinRate(0, 0, None, None, None)
-    low, high = bootstrap_interval(found)
-    return WinRate(len(found), simulated, float(np.mean([vote.score for vote in found])), low, high)
+        return WinRate(0, 0, 0, None, None, None)
+    rate = float(np.mean([vote.score for vote in found]))
+    low, high = interval(found)
+    return WinRate(len(found), simulated, len({vote.expert for vote in found}), rate, low, high)
 
 
 def votes(policy: Policy, baseline: Policy) -> list[Vote]:
@@ -86,6 +91,23 @@ def _vote(ours: Rank, theirs: Rank) -> Vote:
     score = TIE if ours.rank == theirs.rank else WIN if ours.rank < theirs.rank else LOSS
     expert = ours.judgement.assignment.expert
     return Vote(ours.story.prompt_id, expert.pk, score, expert.simulated)
+
+
+def interval(found: Sequence[Vote]) -> tuple[float, float]:
+    """The 95 % interval: the bootstrap's, and never narrower than Wilson's for as many independent votes.
+
+    Twenty votes that all agree leave a bootstrap nothing to vary, but are no certainty.
+    """
+    low, high = bootstrap_interval(found)
+    floor_low, floor_high = wilson_interval(float(np.mean([vote.score for vote in found])), len(found))
+    return min(low, floor_low), max(high, floor_high)
+
+
+def wilson_interval(rate: float, n: int) -> tuple[float, float]:
+    """The 95 % score interval of a share of n independent votes (Wilson, 1927)."""
+    centre = (rate + Z_95**2 / (2 * n)) / (1 + Z_95**2 / n)
+    half = Z_95 * math.sqrt(rate * (1 - rate) / n + Z_95**2 / (4 * n**2)) / (1 + Z_95**2 / n)
+    return max(centre - half, 0.0), min(centre + half, 1.0)
 
 
 def bootstrap_interval(found: Sequence[Vote], *, level: float = 0.95, seed: int = 0) -> tuple[float, float]:

@@ -33,7 +33,8 @@ def _secret_key() -> str:
         return kept.read_text().strip()
     except OSError as error:
         raise env.BadEnvironment(
-            f"{VAR_DIR} cannot be written to ({error.strerror}): free some space, or set STORYLOOP_VAR to another folder"
+            f"{VAR_DIR} cannot be written to ({error.strerror}): free some space, or set STORYLOOP_VAR to "
+            "another folder"
         ) from error
 
 
@@ -60,7 +61,7 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
-    "django.contrib.auth.middleware.LoginRequiredMiddleware",
+    "config.middleware.LoginRequiredMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 BEGINNING = {
-    "en": r"\b(once upon a time|long ago|there was once|there (once )?(was|lived)|once there)\b",
+    "en": r"\b(once upon a time|long ago|there was once|there once (was|lived)|there lived|once there)\b",
     "zh": r"从前|很久以前|以前有|曾经有",
 }
 CONFLICT = {
-    "en": r"\b(but|suddenly|problem|lost|could not|couldn't|trouble|however)\b",
+    "en": r"\b(but|suddenly|problem|got lost|was lost|could not|couldn't|trouble|however)\b",
     "zh": r"可是|但是|忽然|突然|问题|不料|没想到|不小心",
 }
 RESOLUTION = {
@@ -23,7 +23,7 @@ RESOLUTION = {
 }
 MESSAGE = {
     "en": r"\b(learned that|learnt that|knew that|understood that|lesson|remember that)\b",
-    "zh": r"学会了|明白了|懂得了|知道了?[^。]*(要|是|能|会|就)|道理",
+    "zh": r"学会了|明白了|懂得了|(?<!不)知道了?(?!那|什么|谁|他|她|它)|道理",
 }
 # A word of four syllables or more, or one of these idioms' characters, is hard for readers of 5-8.
 HARD_SYLLABLES = 4

@@ -21,7 +21,7 @@ class Split(models.TextChoices):
 class Prompt(models.Model):
     """What a story is asked for. `evaluation` prompts are held out: no pair is made from them."""
 
-    text = models.TextField(unique=True)
+    text = models.TextField()
     language = models.CharField(max_length=8, choices=Language)
     theme = models.CharField(max_length=60)
     story_type = models.CharField(max_length=60)
@@ -32,6 +32,8 @@ class Prompt(models.Model):
     class Meta:
         ordering = ("pk",)
         constraints = [
+            # of a hash: an index entry has room for some 2,700 bytes only
+            models.UniqueConstraint(models.functions.MD5("text"), name="prompt_once"),
             models.CheckConstraint(condition=~Q(text=""), name="prompt_has_text"),
             models.CheckConstraint(condition=Q(language__in=Language.values), name="prompt_language_known"),
             models.CheckConstraint(condition=Q(split__in=Split.values), name="prompt_split_known"),

@@ -1,6 +1,7 @@
 """Importing prompts from a file: all rows or none, each fault with its line."""
 
 import csv
+import io
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -62,6 +63,9 @@ def _store(rows: list[Prompt]) -> Imported:
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any], str]]:
     """(line, row, fault) for each row; a fault is "" or why the line is not a row."""
+    suffix = path.suffix.lower()
+    if suffix not in READERS:
+        raise BadPrompts([f"{path.name} is neither .jsonl nor .csv."])
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
@@ -70,13 +74,7 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any], str]]:
         raise BadPrompts([f"{path.name} is not UTF-8 text (byte {error.start}): save it as UTF-8."]) from error
     except OSError as error:
         raise BadPrompts([f"{path} cannot be read: {error.strerror}."]) from error
-    suffix = path.suffix.lower()
-    if suffix == ".csv":
-        yield from _csv_rows(text)
-    elif suffix in (".jsonl", ".ndjson"):
-        yield from _jsonl_rows(text)
-    else:
-        raise BadPrompts([f"{path.name} is neither .jsonl nor .csv."])
+    yield from READERS[suffix](text)
 
 
 def _jsonl_rows(text: str) -> Iterator[tuple[int, dict[str, Any], str]]:
@@ -92,7 +90,7 @@ def _jsonl_rows(text: str) -> Iterator[tuple[int, dict[str, Any], str]]:
 
 
 def _csv_rows(text: str) -> Iterator[tuple[int, dict[str, Any], str]]:
-    reader = csv.DictReader(text.splitlines(keepends=True))
+    reader = csv.DictReader(io.StringIO(text, newline=""))
     missing = [name for name in FIELDS[:-1] if name not in (reader.fieldnames or ())]
     if missing:
         yield 1, {}, f"the header lacks {', '.join(missing)}"
@@ -108,12 +106,26 @@ def _fault(row: dict[str, Any]) -> str:
     if unknown:
         return f"unknown field {', '.join(sorted(unknown))}; known are {', '.join(FIELDS)}"
     for name in FIELDS[:-1]:
-        if not str(row.get(name) or "").strip():
+        if not row.get(name) or (isinstance(row[name], str) and not row[name].strip()):
             return f"{name} is missing or empty"
+    for name, value in row.items():
+        if value is not None and (fault := _text_fault(value)):
+            return f"{name} {fault}"
     for name, choices in (("language", Language.values), ("split", Split.values)):
         if row.get(name) and row[name] not in choices:
             return f"{name} is {row[name]!r}: give {' or '.join(choices)}"
     for name, limit in (("text", MAX_TEXT), ("theme", 60), ("story_type", 60), ("age_band", 12)):
-        if len(str(row[name])) > limit or "\x00" in str(row[name]):
+        if len(row[name]) > limit:
             return f"{name} is longer than {limit} characters"
     return ""
+
+
+def _text_fault(value: Any) -> str:
+    if not isinstance(value, str):
+        return f"is {value!r}: give text, in quotation marks"
+    if "\x00" in value or any("\ud800" <= c <= "\udfff" for c in value):
+        return "holds a character that is no text (NUL or half a surrogate pair)"
+    return ""
+
+
+READERS = {".csv": _csv_rows, ".jsonl": _jsonl_rows, ".ndjson": _jsonl_rows}

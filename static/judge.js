@@ -32,19 +32,27 @@
   });
 
   // a save that failed keeps the page and says so
-  const failed = (event) => {
+  const LOGGED_OUT = 401;
+  const notes = ["not-saved", "logged-out"];
+
+  function failed(event) {
     if (event.detail.requestConfig?.verb !== "post") return;
-    const note = document.getElementById("not-saved");
-    if (note) {
-      note.hidden = false;
-      note.scrollIntoView({ block: "center" });
-    }
-  };
+    const note = document.getElementById(event.detail.xhr?.status === LOGGED_OUT ? "logged-out" : "not-saved");
+    if (!note) return;
+    note.hidden = false;
+    note.scrollIntoView({ block: "center" });
+  }
   document.addEventListener("htmx:sendError", failed);
   document.addEventListener("htmx:responseError", failed);
   document.addEventListener("htmx:beforeRequest", () => {
-    const note = document.getElementById("not-saved");
-    if (note) note.hidden = true;
+    for (const id of notes) document.getElementById(id)?.setAttribute("hidden", "");
+  });
+  // logging in again, in another tab, makes a new token: the page's own is out of date then
+  document.addEventListener("htmx:configRequest", (event) => {
+    const token = document.cookie.match(/(?:^|; )csrftoken=([^;]+)/)?.[1];
+    if (!token) return;
+    event.detail.headers["X-CSRFToken"] = token;
+    event.detail.parameters.delete("csrfmiddlewaretoken");
   });
   document.addEventListener("htmx:afterSwap", (event) => {
     if (event.detail.target.id === "work") document.querySelector("#work h1")?.scrollIntoView({ block: "nearest" });

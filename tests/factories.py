@@ -30,7 +30,7 @@ def make_story(policy: Policy, prompt: Prompt, index: int = 0, text: str = "", *
     values = {
         "rendered_prompt": prompt.text + "\n",
         "text": text or f"Story {next(numbers)} of a fox.",
-        "token_ids": [next(numbers), 5, 6],
+        "token_ids": _token_ids(next(numbers)),
         "finish_reason": "stop",
         "temperature": 1.0,
         "top_p": 1.0,
@@ -39,6 +39,11 @@ def make_story(policy: Policy, prompt: Prompt, index: int = 0, text: str = "", *
         "weights_hash": policy.weights_hash,
     }
     return Story.objects.create(policy=policy, prompt=prompt, sample_index=index, **{**values, **fields})
+
+
+def _token_ids(number: int) -> list[int]:
+    """Different for each number, and in the tiny model's vocabulary."""
+    return [2 + number % 250, 2 + number // 250 % 250, 6]
 
 
 def make_comparison(stories: int = 3, *, policy: Policy | None = None, prompt: Prompt | None = None) -> Comparison:

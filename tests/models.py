@@ -13,8 +13,13 @@ TEXTS = [
 ]
 
 
-def make_tiny_model(directory: Path, *, seed: int = 1, layers: int = 2, context: int = 256) -> Path:
-    """A Llama of random weights and its byte-level tokenizer, saved to `directory`."""
+def make_tiny_model(
+    directory: Path, *, seed: int = 1, layers: int = 2, context: int = 256, trained: bool = False
+) -> Path:
+    """A Llama of random weights and its byte-level tokenizer, saved to `directory`.
+
+    `trained`: it has learned TEXTS by heart, so that its stories come to an end.
+    """
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = decoders.ByteLevel()
@@ -40,6 +45,20 @@ def make_tiny_model(directory: Path, *, seed: int = 1, layers: int = 2, context:
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    LlamaForCausalLM(config).save_pretrained(directory)
+    model = LlamaForCausalLM(config)
+    if trained:
+        _learn_by_heart(model, tokenizer)
+    model.save_pretrained(directory)
     tokenizer.save_pretrained(directory)
     return directory
+
+
+def _learn_by_heart(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast) -> None:
+    rows = [tokenizer.encode("Write a story.\n" + text) + [tokenizer.eos_token_id] for text in TEXTS]
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    for step in range(150):
+        ids = torch.tensor([rows[step % len(rows)]])
+        loss = model(input_ids=ids, labels=ids).loss
+        model.zero_grad()
+        loss.backward()
+        optimizer.step()

@@ -21,6 +21,8 @@ def check_model_directory(directory: Path) -> None:
         settings = json.loads(config.read_text())
     except ValueError as error:
         raise EngineError(f"{config} is not valid JSON ({error}). Copy the model again.") from error
+    if not isinstance(settings, dict):
+        raise EngineError(f"{config} holds no settings (a JSON object). Copy the model again.")
     if "auto_map" in settings:
         raise EngineError(f"{directory} brings code of its own (auto_map in config.json): it is not run here.")
     if not any(directory.glob("*.safetensors")):
@@ -32,29 +34,44 @@ def check_model_directory(directory: Path) -> None:
 
 
 def load_tokenizer(directory: Path) -> Any:
-    """The tokenizer of `directory`; EngineError if it has no end-of-sequence token."""
+    """The tokenizer of `directory`; EngineError if it cannot be loaded or has no end-of-sequence token."""
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
+    check_model_directory(directory)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # the tokenizers library raises bare Exception
+        raise EngineError(f"The tokenizer in {directory} cannot be loaded: {error}") from error
     if tokenizer.eos_token_id is None:
         raise EngineError(f"The tokenizer in {directory} has no end-of-sequence token: a story would never end.")
     return tokenizer
 
 
 def load_model(directory: Path, adapter: Path | None = None) -> Any:
-    """The causal model of `directory`, with the PEFT adapter of `adapter` merged in, in eval mode."""
+    """The causal model of `directory`, with the PEFT adapter of `adapter` merged in, in eval mode.
+
+    EngineError if it cannot be loaded whole: weights that are missing are never made up.
+    """
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
     check_model_directory(directory)
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            directory, local_files_only=True, trust_remote_code=False, use_safetensors=True
+        model, info = AutoModelForCausalLM.from_pretrained(
+            directory, local_files_only=True, trust_remote_code=False, use_safetensors=True, output_loading_info=True
         )
+        missing = sorted(info["missing_keys"])
+        if missing:
+            raise EngineError(
+                f"The model in {directory} lacks {len(missing)} weights, {missing[0]} first. Copy it again."
+            )
         if adapter:
             from peft import PeftModel
 
             model = PeftModel.from_pretrained(model, adapter).merge_and_unload()
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        if isinstance(error, EngineError):
+            raise
         raise EngineError(f"The model in {adapter or directory} cannot be loaded: {error}") from error
     return model.eval()
 

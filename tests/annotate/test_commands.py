@@ -74,7 +74,6 @@ def test_export_pairs_into_a_directorys_name_is_a_plain_error(tmp_path: Path) ->
         run("export_pairs", tmp_path / "pairs")
 
 
-@pytest.mark.xfail(strict=True, reason="write_export leaves its temporary file behind when it cannot be put in place")
 def test_a_failed_export_leaves_no_half_file(tmp_path: Path) -> None:
     judged(make_comparison(2))
     (tmp_path / "pairs").mkdir()

@@ -73,7 +73,6 @@ def test_a_rank_of_a_story_that_is_not_shown_is_not_read() -> None:
     assert answered(2, best=1, rank_3=1).ranks == {1: 1, 2: 2}
 
 
-@pytest.mark.xfail(strict=True, reason="a form post writes each line break as two characters, the textarea counts one")
 def test_a_reason_counts_its_line_breaks_once_as_the_browser_does() -> None:
     typed = "kind\n" * 400  # with the break, 2,000 characters for the textarea
     assert complaint(answered(best=1, reason=typed.replace("\n", "\r\n"))) == ""

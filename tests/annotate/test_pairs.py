@@ -116,6 +116,13 @@ def test_simulated_votes_are_counted_apart() -> None:
     assert (pair.votes_for, pair.simulated_votes) == (2, 1)
 
 
+def test_a_simulated_vote_against_is_counted_too() -> None:
+    a, b = stories_of(make_comparison(2))
+    for simulated, order in ((False, [a, b]), (False, [a, b]), (True, [b, a])):
+        judge_by_story(make_expert(simulated=simulated), order)
+    assert [pair.simulated_votes for pair in all_pairs()] == [1]
+
+
 def test_simulated_experts_can_be_left_out() -> None:
     a, b = stories_of(make_comparison(2))
     judge_by_story(make_expert(), [a, b])

@@ -4,10 +4,11 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from threading import Barrier
+from threading import Barrier, Event
+from time import sleep
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.utils import timezone
 
 from annotate.comparisons import close_comparisons
@@ -234,7 +235,6 @@ def test_who_holds_a_place_may_finish_after_the_comparison_was_closed(expert: Ex
     assert not answer(assignment).extra
 
 
-@pytest.mark.xfail(strict=True, reason="_hold_again takes free places of closed comparisons too")
 def test_who_lost_their_place_gets_no_new_one_in_a_closed_comparison(expert: Expert, expire: Expire) -> None:
     comparison = make_comparison()
     expire(next_assignment(expert=expert))
@@ -309,3 +309,22 @@ def test_a_double_click_stores_one_judgement() -> None:
     kept = at_once(4, lambda _: record_judgement(assignment=assignment, verdict="tie"))
     assert Judgement.objects.count() == 1
     assert sorted(k.repeated for k in kept) == [False, True, True, True]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_place_that_another_let_go_is_waited_for(settings) -> None:
+    settings.PLACES_PER_COMPARISON = 1
+    make_comparison()
+    expert, locked = make_expert(), Event()
+
+    def lock_and_let_go() -> None:
+        with transaction.atomic():
+            Place.objects.select_for_update().get()
+            locked.set()
+            sleep(0.3)
+
+    def ask() -> Assignment | None:
+        locked.wait()
+        return next_assignment(expert=expert)
+
+    assert at_once(2, lambda i: ask() if i else lock_and_let_go())[1] is not None

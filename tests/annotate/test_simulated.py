@@ -87,12 +87,12 @@ def test_the_good_story_wins_nearly_always_against_decay(language: str) -> None:
 
 @pytest.mark.django_db
 def test_experts_disagree_sometimes_but_mostly_agree() -> None:
-    for number in range(20):
-        put_before_experts(f"{good('en')} {number}.", f"{worse('no message', 'en')} {number}.")
+    for number in range(30):
+        put_before_experts(f"{good('en')} {number}.", f"{worse('hard words', 'en')} {number}.")
     simulate(seed=1)
     liked = Rank.objects.filter(rank=1, judgement__verdict="ranked", story__text__startswith=good("en")).count()
     ranked = Judgement.objects.filter(verdict="ranked").count()
-    assert 0.7 * ranked < liked < ranked
+    assert 0.6 * ranked < liked < ranked
 
 
 @pytest.mark.django_db

@@ -356,7 +356,6 @@ def test_an_unclear_order_is_sent_back_with_the_ranks_kept(judging: Client, assi
     assert "<details open>" in html(response)
 
 
-@pytest.mark.xfail(strict=True, reason="judge.html opens the order only if the first story has a rank")
 def test_a_half_order_is_sent_back_with_its_ranks_in_sight(judging: Client, assignment: Assignment) -> None:
     response = submit(judging, assignment, rank_2=1)
     assert response.status_code == 422
@@ -387,19 +386,16 @@ def test_with_htmx_a_skip_brings_the_next_comparison(judging: Client, expert: Ex
     assert messages_in(response) == ["Skipped. Somebody else will judge it."]
 
 
-@pytest.mark.xfail(strict=True, reason="_is_fragment takes htmx's request for a whole page for a fragment's")
 def test_the_back_button_brings_a_whole_page(judging: Client, assignment: Assignment) -> None:
     response = judging.get(page_of(assignment), HTTP_HX_HISTORY_RESTORE_REQUEST="true", **HTMX)
     assert "<html" in html(response)
 
 
-@pytest.mark.xfail(strict=True, reason="htmx follows the redirect and puts the log-in page into the work")
 def test_with_htmx_a_log_in_that_ran_out_is_no_fragment_of_the_page(client: Client, assignment: Assignment) -> None:
     response = submit(client, assignment, htmx=True, best=1)
     assert "HX-Redirect" in response or response.status_code >= 400
 
 
-@pytest.mark.xfail(strict=True, reason="log in leads to /submit/, which answers no GET")
 def test_who_logs_in_again_after_an_answer_is_back_at_work(
     client: Client, expert: Expert, assignment: Assignment
 ) -> None:

@@ -49,7 +49,10 @@ def test_the_last_one_out_stops_it(directory: Path) -> None:
 
 
 def test_a_user_that_was_killed_does_not_keep_it_running(directory: Path) -> None:
-    code = f"import time; from pathlib import Path; from config import postgres\nwith postgres.running(Path({str(directory)!r})):\n print('up', flush=True); time.sleep(60)"
+    code = (
+        "import time; from pathlib import Path; from config import postgres\n"
+        f"with postgres.running(Path({str(directory)!r})): print('up', flush=True); time.sleep(60)"
+    )
     with postgres.running(directory):
         other = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE)
         assert other.stdout

@@ -23,7 +23,7 @@ BREAKS = {
     "prompt_has_text": change(Prompt, text=""),
     "prompt_language_known": change(Prompt, language="fr"),
     "prompt_split_known": change(Prompt, split="test"),
-    "generation_prompt_text": lambda: make_prompt("Tell of a fox."),
+    "prompt_once": lambda: make_prompt("Tell of a fox."),
     "policy_one_current": lambda: make_policy(current=True),
     "policy_has_path": change(Policy, path=""),
     "policy_not_its_own_parent": change(Policy, parent=F("pk")),

@@ -41,9 +41,6 @@ def test_registering_again_gives_the_policy_that_is_there(tiny_model):
     assert register_policy(name="base", path=tiny_model) == register_policy(name="base", path=tiny_model)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="policies.py register_policy returns the known name's row whatever the weights are"
-)
 def test_a_known_name_does_not_stand_for_other_weights(tiny_model, tmp_path):
     register_policy(name="base", path=tiny_model)
     other = make_tiny_model(tmp_path / "other", seed=2)
@@ -84,7 +81,6 @@ def wait_until_blocked() -> None:
     raise AssertionError("nobody waits")
 
 
-@pytest.mark.xfail(strict=True, reason="policies.py make_current: .update() drops select_for_update, nothing is locked")
 @pytest.mark.django_db(transaction=True)
 def test_of_two_promotions_at_once_the_later_one_holds():
     make_policy(current=True)

@@ -206,6 +206,10 @@ def test_temperature_zero_takes_the_likeliest(uniform):
     assert draw((0.3, 0.4, 0.3), uniform, temperature=0.0) == 1
 
 
+def test_temperature_zero_leaves_nothing_to_chance_between_equals():
+    assert len({draw((0.4, 0.4, 0.2), uniform, temperature=0.0) for uniform in (0.0, 0.3, 0.6, 0.9)}) == 1
+
+
 def test_a_temperature_of_a_half_squares_the_shares():
     total = sum(share**2 for share in SHARES)
     for token, count in drawn(temperature=0.5).items():

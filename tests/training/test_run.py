@@ -12,10 +12,12 @@ import pytest
 from django.db import connection
 
 from annotate.models import Comparison, Purpose
-from annotate.pairs import preference_pairs
+from annotate.pairs import preference_judgements, preference_pairs
+from annotate.simulated import simulate
 from generation.models import Policy, Prompt, Split
 from generation.policies import register_policy
 from tests.factories import judge_by_story, make_comparison, make_expert, make_prompt, make_story
+from tests.models import make_tiny_model
 from training import schedule
 from training.models import Round, State
 from training.rounds import launch_round, request_cancel, take_round
@@ -30,14 +32,19 @@ def _folders(tmp_path: Path, settings) -> None:
     settings.EXPORT_DIR = tmp_path / "exports"
 
 
+@pytest.fixture(scope="module")
+def writer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny_model(tmp_path_factory.mktemp("writer") / "tiny", trained=True)
+
+
 @pytest.fixture
-def policy(tiny_model: Path) -> Policy:
-    """A policy of random weights, in use, with judged training stories and stories on a held-out prompt."""
-    found = register_policy(name="base", path=tiny_model)
+def policy(writer: Path) -> Policy:
+    """A policy in use, with judged training stories and stories on a held-out prompt."""
+    found = register_policy(name="base", path=writer)
     for _ in range(6):
         comparison = make_comparison(3, policy=found)
         judge_by_story(make_expert(), list(comparison.stories.all()))
-    for index in range(3):
+    for index in range(4):
         make_story(found, held_out(), index)
     return found
 
@@ -53,6 +60,13 @@ def work(**changes: object) -> Round:
     assert lease
     work_on(lease)
     return Round.objects.get(pk=launched.pk)
+
+
+def wait_for(**state: object) -> None:
+    deadline = time.monotonic() + 60
+    while not Round.objects.filter(**state).exists():
+        assert time.monotonic() < deadline, Round.objects.values().get()
+        time.sleep(0.05)
 
 
 def test_a_round_goes_from_queued_to_being_judged(policy: Policy) -> None:
@@ -73,7 +87,7 @@ def test_the_export_is_frozen_when_the_round_begins(policy: Policy) -> None:
     content = Path(done.export_path).read_bytes()
     assert done.export_sha256 == hashlib.sha256(content).hexdigest()
     assert done.pair_count == content.count(b"\n") == 18
-    judge_by_story(make_expert(), list(make_comparison(3, policy=policy).stories.all()))
+    simulate(limit=3)
     assert Path(done.export_path).read_bytes() == content
 
 
@@ -108,16 +122,15 @@ def test_a_full_disk_ends_the_round_with_a_message(policy: Policy, settings) -> 
 
 
 def test_a_failed_round_loses_no_judgement(policy: Policy) -> None:
-    before = preference_pairs(_judgements())
+    before = preference_pairs(preference_judgements())
     Policy.objects.update(path="/nowhere/model")
     work()
-    assert preference_pairs(_judgements()) == before
+    assert preference_pairs(preference_judgements()) == before
 
 
 def test_a_round_can_be_cancelled_while_it_trains(policy: Policy) -> None:
     def cancel() -> None:
-        while not Round.objects.filter(state=State.TRAINING).exists():
-            time.sleep(0.05)
+        wait_for(state=State.TRAINING)
         request_cancel(round_id=Round.objects.get().pk)
         connection.close()
 
@@ -137,8 +150,7 @@ def test_a_round_whose_worker_was_killed_goes_on_in_another(policy: Policy) -> N
         lease = take_round(launched.pk)
         work_on(lease)
         os._exit(0)
-    while not Round.objects.filter(state=State.TRAINING, done__gte=1).exists():
-        time.sleep(0.05)
+    wait_for(state=State.TRAINING, done__gte=1)
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     Round.objects.update(lease_until=None)  # as if the lease had run out
@@ -148,9 +160,3 @@ def test_a_round_whose_worker_was_killed_goes_on_in_another(policy: Policy) -> N
     done = Round.objects.get()
     assert (done.state, done.attempt) == (State.JUDGING, 2)
     assert list(done.metrics.values_list("step", flat=True)) == list(range(1, done.metrics.count() + 1))
-
-
-def _judgements():
-    from annotate.pairs import preference_judgements
-
-    return preference_judgements()

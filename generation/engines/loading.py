@@ -1,6 +1,8 @@
 """Loading a model directory: safetensors only, remote code off, faults said in words."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,14 @@ def check_model_directory(directory: Path) -> None:
         raise EngineError(f"{directory} has no tokenizer. Save the tokenizer into the same folder.")
 
 
+def context_length(directory: Path) -> int:
+    """The most tokens that the model in `directory` reads at once; very many if its config does not say."""
+    check_model_directory(directory)
+    settings = json.loads((directory / "config.json").read_text())
+    found = settings.get("max_position_embeddings") or settings.get("n_positions")
+    return found if isinstance(found, int) else 1 << 30
+
+
 def load_tokenizer(directory: Path) -> Any:
     """The tokenizer of `directory`; EngineError if it cannot be loaded or has no end-of-sequence token."""
     from transformers import AutoTokenizer
@@ -52,28 +62,33 @@ def load_model(directory: Path, adapter: Path | None = None) -> Any:
 
     EngineError if it cannot be loaded whole: weights that are missing are never made up.
     """
-    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
     check_model_directory(directory)
-    try:
+    with _said_in_words(directory, "model"):
         model, info = AutoModelForCausalLM.from_pretrained(
             directory, local_files_only=True, trust_remote_code=False, use_safetensors=True, output_loading_info=True
         )
-        missing = sorted(info["missing_keys"])
-        if missing:
-            raise EngineError(
-                f"The model in {directory} lacks {len(missing)} weights, {missing[0]} first. Copy it again."
-            )
-        if adapter:
-            from peft import PeftModel
+    missing = sorted(info["missing_keys"])
+    if missing:
+        raise EngineError(f"The model in {directory} lacks {len(missing)} weights, {missing[0]} first. Copy it again.")
+    if adapter:
+        from peft import PeftModel
 
+        with _said_in_words(adapter, "adapter"):
             model = PeftModel.from_pretrained(model, adapter).merge_and_unload()
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        if isinstance(error, EngineError):
-            raise
-        raise EngineError(f"The model in {adapter or directory} cannot be loaded: {error}") from error
+        model.requires_grad_(True)  # PEFT froze what it was merged into
     return model.eval()
+
+
+@contextmanager
+def _said_in_words(directory: Path, what: str) -> Iterator[None]:
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise EngineError(f"The {what} in {directory} cannot be loaded: {error}") from error
 
 
 def render_prompt(tokenizer: Any, text: str) -> str:
@@ -89,4 +104,5 @@ def render_prompt(tokenizer: Any, text: str) -> str:
 
 def encode_prompt(tokenizer: Any, rendered: str) -> list[int]:
     """Token ids of a rendered prompt. A chat template brings its own special tokens: none are added twice."""
-    return tokenizer.encode(rendered, add_special_tokens=not tokenizer.chat_template)
+    ids = tokenizer.encode(rendered, add_special_tokens=not tokenizer.chat_template)
+    return ids[1:] if tokenizer.bos_token_id is not None and ids[:2] == 2 * [tokenizer.bos_token_id] else ids

@@ -39,17 +39,17 @@ class TransformersEngine:
         self.weights_hash = weights_hash(*[d for d in (directory, adapter) if d])
         self.tokenizer = loading.load_tokenizer(directory)
         self.model = loading.load_model(directory, adapter).to(self.device)
+        self.limit = loading.context_length(directory)
         self.batch = batch
 
     def write(self, requests: Sequence[Request]) -> Iterator[Completion]:
         """Yield a completion for each request; EngineError for a prompt that leaves no room to write."""
         prompts = {r.key: loading.encode_prompt(self.tokenizer, self._render(r)) for r in requests}
-        limit = getattr(self.model.config, "max_position_embeddings", None)
         for request in requests:
-            if limit and len(prompts[request.key]) + request.sampling.max_tokens > limit:
+            if len(prompts[request.key]) + request.sampling.max_tokens > self.limit:
                 raise EngineError(
                     f"A prompt of {len(prompts[request.key])} tokens and {request.sampling.max_tokens} for the story "
-                    f"do not fit the model's {limit}. Shorten the prompt or lower STORYLOOP_MAX_STORY_TOKENS: "
+                    f"do not fit the model's {self.limit}. Shorten the prompt or lower STORYLOOP_MAX_STORY_TOKENS: "
                     f"{request.prompt[:80]!r}"
                 )
         # like lengths together: less padding

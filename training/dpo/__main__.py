@@ -55,6 +55,7 @@ def main(argv: list[str] | None = None) -> int:
 
     import torch
     from safetensors import SafetensorError
+    from transformers.utils import logging
 
     from generation.engines.values import EngineError
     from training.dpo.checkpoint import BadCheckpoint
@@ -62,13 +63,19 @@ def main(argv: list[str] | None = None) -> int:
     from training.dpo.settings import BadSettings
     from training.dpo.trainer import TrainingFailed
 
+    logging.disable_progress_bar()
     try:
         run(arguments)
     except (BadData, BadSettings, BadCheckpoint, EngineError, SafetensorError) as error:
         return _end(BAD_INPUT, str(error))
+    except OSError as error:
+        return _end(BAD_INPUT, f"{error}. Free the disk, or name another folder.")
     except TrainingFailed as error:
         return _end(FAILED, str(error))
-    except (torch.OutOfMemoryError, MemoryError) as error:
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        # on the CPU torch has no exception of its own for it
+        if type(error) is RuntimeError and "allocate memory" not in str(error):
+            raise
         return _end(OUT_OF_MEMORY, f"Out of memory ({error}). Try --micro-batch-stories 2, or --method lora.")
     return 0
 

@@ -60,14 +60,31 @@ def load(directory: Path, model: Any, optimizer: torch.optim.Optimizer, run: str
         raise BadCheckpoint(
             f"The checkpoint in {directory} is of another model, data or settings. Use another output directory."
         )
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if parameter.requires_grad:
-                parameter.copy_(tensors[f"weight.{name}"])
-                optimizer.state[parameter] = {
-                    key: tensors[f"{key}.{name}"].clone() for key in ("step", "exp_avg", "exp_avg_sq")
-                }
+    try:
+        _put_back(tensors, model, optimizer)
+    except KeyError as error:
+        raise BadCheckpoint(
+            f"The checkpoint in {directory} is broken (no {error}). Delete it to start anew."
+        ) from error
     return position.step
+
+
+@torch.no_grad()
+def _put_back(tensors: dict[str, torch.Tensor], model: Any, optimizer: torch.optim.Optimizer) -> None:
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        parameter.copy_(tensors[f"weight.{name}"])
+        if f"step.{name}" not in tensors:
+            continue  # a weight that had no gradient yet
+        averages = {key: tensors[f"{key}.{name}"].to(parameter.device) for key in ("exp_avg", "exp_avg_sq")}
+        optimizer.state[parameter] = {"step": tensors[f"step.{name}"].clone(), **averages}
+
+
+def remove(directory: Path) -> None:
+    """Take the checkpoint away, and what a save that was killed has left beside it."""
+    for suffix in ("", ".old", ".new"):
+        shutil.rmtree(directory.with_name(directory.name + suffix), ignore_errors=True)
 
 
 def _sync(directory: Path) -> None:

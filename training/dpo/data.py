@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from generation.engines.loading import encode_prompt
+
 
 class BadData(ValueError):
     """The data file cannot be trained on; the message names line and reason."""
@@ -62,16 +64,17 @@ def read_pairs(path: Path, tokenizer: Any, *, max_tokens: int) -> Dataset:
     groups: dict[str, Group] = {}
     too_long = 0
     for number, row in _rows(path):
-        group = groups.setdefault(row["prompt"], Group(_prompt_ids(tokenizer, row["prompt"])))
-        chosen, rejected = (_completion_ids(tokenizer, row, side) for side in ("chosen", "rejected"))
+        group = groups.setdefault(row["prompt"], Group(encode_prompt(tokenizer, row["prompt"])))
+        try:
+            chosen, rejected = (_completion_ids(tokenizer, row, side) for side in ("chosen", "rejected"))
+            weight = _weight(row)
+        except ValueError as error:
+            raise BadData(f"{path.name}, line {number}: {error}.") from error
         if chosen == rejected:
             raise BadData(f"{path.name}, line {number}: chosen and rejected are the same story.")
         if len(group.prompt_ids) + max(len(chosen), len(rejected)) > max_tokens:
             too_long += 1
             continue
-        weight = float(row.get("weight", 1.0))
-        if not 0 < weight < float("inf"):
-            raise BadData(f"{path.name}, line {number}: weight is {weight}: it must be above 0.")
         group.pairs.append(Pair(group.add(chosen), group.add(rejected), weight))
     kept = [group for group in groups.values() if group.pairs]
     if not kept:
@@ -85,10 +88,13 @@ def read_pairs(path: Path, tokenizer: Any, *, max_tokens: int) -> Dataset:
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     if not path.is_file():
         raise BadData(f"There is no data file {path}.")
-    with path.open(encoding="utf-8") as file:
-        for number, line in enumerate(file, start=1):
-            if line.strip():
-                yield number, _row(path, number, line)
+    try:
+        with path.open(encoding="utf-8") as file:
+            for number, line in enumerate(file, start=1):
+                if line.strip():
+                    yield number, _row(path, number, line)
+    except UnicodeDecodeError as error:
+        raise BadData(f"{path.name} is not UTF-8 text ({error.reason}): save it as UTF-8.") from error
 
 
 def _row(path: Path, number: int, line: str) -> dict[str, Any]:
@@ -102,19 +108,23 @@ def _row(path: Path, number: int, line: str) -> dict[str, Any]:
     return row
 
 
-def _prompt_ids(tokenizer: Any, prompt: str) -> list[int]:
-    ids = tokenizer.encode(prompt, add_special_tokens=False)
-    bos = tokenizer.bos_token_id
-    return ids if bos is None or ids[:1] == [bos] or not _adds_bos(tokenizer) else [bos, *ids]
-
-
-def _adds_bos(tokenizer: Any) -> bool:
-    return tokenizer.encode("a")[:1] == [tokenizer.bos_token_id]
-
-
 def _completion_ids(tokenizer: Any, row: dict[str, Any], side: str) -> list[int]:
-    ids = row.get(f"{side}_ids") or tokenizer.encode(row[side], add_special_tokens=False)
-    return [*ids, tokenizer.eos_token_id] if ids[-1] != tokenizer.eos_token_id else list(ids)
+    """The tokens of one story with one end token: the sampler's own if the row has them."""
+    ids = row.get(f"{side}_ids")
+    if ids is None:
+        ids = tokenizer.encode(row[side], add_special_tokens=False)
+    elif not isinstance(ids, list) or not ids or not all(type(i) is int and i >= 0 for i in ids):
+        raise ValueError(f"{side}_ids is no list of token ids")
+    return list(ids) if ids[-1:] == [tokenizer.eos_token_id] else [*ids, tokenizer.eos_token_id]
+
+
+def _weight(row: dict[str, Any]) -> float:
+    weight = row.get("weight", 1.0)
+    if isinstance(weight, bool) or not isinstance(weight, int | float):
+        raise ValueError(f"weight is {weight!r}: it must be a number above 0")
+    if not 0 < weight < float("inf"):
+        raise ValueError(f"weight is {float(weight)}: it must be above 0")
+    return float(weight)
 
 
 def optimizer_batches(groups: list[Group], batch_pairs: int, *, seed: int) -> list[list[Group]]:

@@ -16,6 +16,7 @@ def merge(model: Path, adapter: Path, out: Path) -> None:
     shutil.rmtree(temporary, ignore_errors=True)
     load_model(model, adapter).save_pretrained(temporary, safe_serialization=True)
     load_tokenizer(model).save_pretrained(temporary)
+    shutil.rmtree(out, ignore_errors=True)
     temporary.rename(out)
 
 

@@ -48,6 +48,9 @@ class DPOSettings:
             "max_tokens": (8, 1 << 20),
         }
         for name, (low, high) in ranges.items():
+            kinds = int if isinstance(low, int) else int | float
+            if isinstance(getattr(self, name), bool) or not isinstance(getattr(self, name), kinds):
+                raise BadSettings(f"{name} is {getattr(self, name)!r}: give a number")
             if not low <= getattr(self, name) <= high:
                 raise BadSettings(f"{name} is {getattr(self, name)}: give {low} to {high}")
         for name, known in (("loss", LOSSES), ("method", METHODS)):
@@ -60,8 +63,13 @@ class DPOSettings:
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """The settings in a JSON file; BadSettings for an unknown name."""
-        values = json.loads(path.read_text())
+        """The settings in a JSON file; BadSettings for an unknown name or a value that cannot be meant."""
+        try:
+            values = json.loads(path.read_text())
+        except ValueError as error:
+            raise BadSettings(f"{path} is not valid JSON ({error})") from error
+        if not isinstance(values, dict):
+            raise BadSettings(f"{path} holds no settings: give a JSON object")
         unknown = set(values) - {f.name for f in fields(cls)}
         if unknown:
             raise BadSettings(f"{path}: unknown settings {', '.join(sorted(unknown))}")

@@ -4,6 +4,7 @@ The reference is the model as it is before the first step: its log-probabilities
 completions are computed once, so that no second model is held and it cannot change.
 """
 
+import dataclasses
 import hashlib
 import math
 import shutil
@@ -14,7 +15,7 @@ from typing import Any
 
 import torch
 
-from generation.engines.loading import load_model, load_tokenizer
+from generation.engines.loading import context_length, load_model, load_tokenizer
 from generation.engines.values import weights_hash
 from training.dpo import checkpoint
 from training.dpo.data import BadData, Dataset, Group, micro_batches, optimizer_batches, read_pairs
@@ -88,24 +89,23 @@ def train(
     """
     torch.manual_seed(settings.seed)
     tokenizer = load_tokenizer(model_directory)
-    dataset = read_pairs(data, tokenizer, max_tokens=settings.max_tokens)
+    dataset = read_pairs(data, tokenizer, max_tokens=min(settings.max_tokens, context_length(model_directory)))
     run = _start(model_directory, adapter, dataset, tokenizer, settings)
     out.mkdir(parents=True, exist_ok=True)
     key = _run_key(model_directory, adapter, data, settings)
     done = checkpoint.load(out / "checkpoint", run.model, run.optimizer, key)
     on_start(dataset, done)
     step = 0
-    for epoch in range(settings.epochs):
-        batches = optimizer_batches(dataset.groups, settings.batch_pairs, seed=settings.seed + epoch)
-        for batch in batches:
+    for epoch, batches in enumerate(_epochs(dataset, settings)):
+        for index, batch in enumerate(batches, start=1):
             step += 1
             if step <= done:
                 continue
-            on_step(_step(run, batch, step, epoch + (step - epoch * len(batches)) / len(batches)))
+            on_step(_step(run, batch, step, epoch + index / len(batches)))
             if step % settings.checkpoint_steps == 0:
                 checkpoint.save(out / "checkpoint", run.model, run.optimizer, checkpoint.Position(step, key))
     directory = _save(run.model, tokenizer, out / "policy")
-    shutil.rmtree(out / "checkpoint", ignore_errors=True)
+    checkpoint.remove(out / "checkpoint")
     return Result(directory, step, dataset.pairs, dataset.too_long)
 
 
@@ -120,16 +120,20 @@ def _start(
     if settings.method == "lora":
         model = _with_lora(model, settings)
     trained = [p for p in model.parameters() if p.requires_grad]
-    batches = len(optimizer_batches(dataset.groups, settings.batch_pairs, seed=0))
     return _Run(
         model=model.eval(),  # no dropout: policy and reference must agree before the first step
         optimizer=torch.optim.AdamW(trained, lr=settings.learning_rate, weight_decay=0.0),
         settings=settings,
         pad_id=pad_id,
         reference=reference,
-        # the number of batches can differ by one from epoch to epoch: the schedule only needs about
-        steps=batches * settings.epochs,
+        steps=sum(map(len, _epochs(dataset, settings))),
     )
+
+
+def _epochs(dataset: Dataset, settings: DPOSettings) -> list[list[list[Group]]]:
+    """The batches of each epoch; their number can differ, since a prompt's pairs stay together."""
+    seeds = range(settings.seed, settings.seed + settings.epochs)
+    return [optimizer_batches(dataset.groups, settings.batch_pairs, seed=seed) for seed in seeds]
 
 
 def _check_vocabulary(dataset: Dataset, size: int) -> None:
@@ -179,18 +183,19 @@ def _step(run: _Run, batch: list[Group], step: int, epoch: float) -> StepMetrics
         sums["chosen"] += (weights * found.chosen_rewards).sum().item() / total
         sums["rejected"] += (weights * found.rejected_rewards).sum().item() / total
         sums["correct"] += (weights * (found.chosen_rewards > found.rejected_rewards)).sum().item() / total
-    if not math.isfinite(sums["loss"]):
-        raise TrainingFailed(
-            f"The loss became {sums['loss']} at step {step}. Try a lower learning rate or a higher beta; "
-            "the last checkpoint is kept."
-        )
     norm = torch.nn.utils.clip_grad_norm_(
         [p for p in run.model.parameters() if p.requires_grad], settings.max_grad_norm or float("inf")
     )
+    if not (math.isfinite(sums["loss"]) and torch.isfinite(norm)):
+        what = "loss" if not math.isfinite(sums["loss"]) else "gradient"
+        raise TrainingFailed(
+            f"The {what} became {sums['loss'] if what == 'loss' else norm.item()} at step {step}. Try a lower "
+            "learning rate or a higher beta, in a new output directory."
+        )
     run.optimizer.step()
     return StepMetrics(
         step=step,
-        total_steps=max(run.steps, step),
+        total_steps=run.steps,
         epoch=round(epoch, 4),
         loss=sums["loss"],
         rewards_chosen=sums["chosen"],
@@ -230,8 +235,10 @@ def _schedule(step: int, steps: int, warmup: float) -> float:
 
 
 def _run_key(model_directory: Path, adapter: Path | None, data: Path, settings: DPOSettings) -> str:
+    """What a checkpoint belongs to. How a batch is cut and when it is saved do not change the result."""
     weights = weights_hash(*[d for d in (model_directory, adapter) if d])
-    return hashlib.sha256(f"{weights}{settings.to_json()}".encode() + data.read_bytes()).hexdigest()
+    fixed = dataclasses.replace(settings, micro_batch_stories=2, checkpoint_steps=1)
+    return hashlib.sha256(f"{weights}{fixed.to_json()}".encode() + data.read_bytes()).hexdigest()
 
 
 def _save(model: Any, tokenizer: Any, directory: Path) -> Path:

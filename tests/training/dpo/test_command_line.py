@@ -217,7 +217,6 @@ def test_a_model_of_broken_weights(data: Path, tmp_path: Path, capfd: pytest.Cap
     assert f"{tmp_path}/model" in line
 
 
-@pytest.mark.xfail(strict=True, reason="__main__.py main: OSError of an output directory is not caught")
 def test_an_output_directory_that_is_a_file(
     tiny_model: Path, data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ):

@@ -160,12 +160,7 @@ def test_the_prompt_is_what_the_sampler_saw(tmp_path: Path, tokenizer: Any, temp
     [
         None,
         "<|begin|>" + TEMPLATE,
-        pytest.param(
-            TEMPLATE,
-            marks=pytest.mark.xfail(
-                strict=True, reason="data.py _prompt_ids: puts a begin token that encode_prompt leaves out"
-            ),
-        ),
+        TEMPLATE,
     ],
     ids=["plain", "chat that begins", "chat that does not begin"],
 )
@@ -238,21 +233,18 @@ def test_a_bad_line_is_named_with_its_number_and_reason(tmp_path: Path, tokenize
     assert str(caught.value).startswith(f"pairs.jsonl, line 3: {reason}")
 
 
-@pytest.mark.xfail(strict=True, reason="data.py read_pairs: the type of weight is not checked")
 @pytest.mark.parametrize("weight", ["heavy", None, [1]])
 def test_a_weight_that_is_no_number_is_named_with_its_line(tmp_path: Path, tokenizer: Any, weight: Any):
     with pytest.raises(BadData, match="line 2: weight"):
         read(tmp_path, tokenizer, pair(0), pair(1, weight=weight))
 
 
-@pytest.mark.xfail(strict=True, reason="data.py _completion_ids: sampled ids are not checked")
 @pytest.mark.parametrize("ids", ["abc", [1.5, 2.5], ["a"], [-1]])
 def test_sampled_ids_that_are_no_token_ids_are_named_with_their_line(tmp_path: Path, tokenizer: Any, ids: Any):
     with pytest.raises(BadData, match="line 2: .*chosen_ids"):
         read(tmp_path, tokenizer, pair(0), pair(1, chosen_ids=ids))
 
 
-@pytest.mark.xfail(strict=True, reason="data.py _rows: UnicodeDecodeError is not caught")
 def test_a_file_that_is_not_utf_8_is_refused_as_such(tmp_path: Path, tokenizer: Any):
     path = tmp_path / "pairs.jsonl"
     path.write_bytes(json.dumps(pair(chosen="Füchse"), ensure_ascii=False).encode("latin-1"))

@@ -131,12 +131,7 @@ def test_kl_counts_each_distinct_story_once(tiny_model: Path, tmp_path: Path):
 @pytest.mark.parametrize(
     "method",
     [
-        pytest.param(
-            "full",
-            marks=pytest.mark.xfail(
-                strict=True, reason="trainer.py _start: PEFT froze the weights that an adapter was merged into"
-            ),
-        ),
+        "full",
         "lora",
     ],
 )
@@ -148,7 +143,6 @@ def test_an_adapters_policy_is_the_reference_of_the_run_that_starts_from_it(
     assert first.loss == pytest.approx(math.log(2), abs=1e-5)
 
 
-@pytest.mark.xfail(strict=True, reason="trainer.py _start: PEFT froze the weights that an adapter was merged into")
 def test_training_goes_on_from_the_adapter(tiny_model: Path, lora_run: Run, tmp_path: Path):
     adapter = lora_run.result.directory
     out = run(tiny_model, tmp_path / "out", ROWS, adapter=adapter, learning_rate=1e-7, epochs=1).result.directory
@@ -272,14 +266,12 @@ def uneven_epochs(tmp_path: Path, model: Path) -> Run:
     return run(model, tmp_path / "out", rows, batch_pairs=2, epochs=6)
 
 
-@pytest.mark.xfail(strict=True, reason="trainer.py train: epoch is wrong when an epoch has more batches than another")
 def test_the_epoch_rises_to_the_number_of_epochs_though_their_batches_differ(tiny_model: Path, tmp_path: Path):
     found = [step.epoch for step in uneven_epochs(tmp_path, tiny_model).metrics]
     assert found == sorted(set(found))
     assert found[-1] == 6
 
 
-@pytest.mark.xfail(strict=True, reason="trainer.py _start: the total is that of seed 0, not of the epochs to come")
 def test_the_total_of_steps_is_known_from_the_first_step_though_epochs_differ(tiny_model: Path, tmp_path: Path):
     found = uneven_epochs(tmp_path, tiny_model)
     assert {step.total_steps for step in found.metrics} == {found.result.steps}
@@ -376,7 +368,6 @@ def test_a_model_of_broken_weights_ends_the_run_without_a_result(tiny_model: Pat
     assert not (tmp_path / "out" / "policy").exists()
 
 
-@pytest.mark.xfail(strict=True, reason="trainer.py _step: only the loss is looked at; weights of NaN become out/policy")
 def test_a_gradient_that_is_no_number_ends_the_run_without_a_result(tiny_model: Path, tmp_path: Path):
     """Loss ln 2, but its gradient overflows; it is the last step, so no later loss tells."""
     model = load_model(tiny_model)
@@ -496,7 +487,6 @@ def test_a_checkpoint_of_another_model_is_refused(tiny_model: Path, tmp_path: Pa
         run(make_tiny_model(tmp_path / "other", seed=2), tmp_path / "out", ROWS, **SIX_STEPS)
 
 
-@pytest.mark.xfail(strict=True, reason="trainer.py _run_key: holds settings that do not change the result")
 def test_a_run_that_was_out_of_memory_goes_on_with_smaller_micro_batches(tiny_model: Path, tmp_path: Path):
     """That is what the command line advises."""
     broken_off(tiny_model, tmp_path / "out")
@@ -519,7 +509,6 @@ def test_a_run_goes_on_from_the_checkpoint_before_if_the_last_was_not_in_place(t
     assert largest_difference(weights(resumed.result.directory), weights(unbroken.result.directory)) == 0
 
 
-@pytest.mark.xfail(strict=True, reason="trainer.py train: checkpoint.old outlives the run and is taken by the next")
 def test_a_finished_run_leaves_no_older_checkpoint_behind(tiny_model: Path, tmp_path: Path):
     """A save that was killed before it took the older checkpoint away, at the last checkpoint of the run."""
     broken_off(tiny_model, tmp_path / "out", checkpoint_steps=4)

@@ -37,7 +37,7 @@ class Taste:
             + self.message * found.has_message
             - self.hard_words * min(found.hard_words * 10, 1.5)
             - self.broken * found.broken * 4
-            - self.repetition * found.repetition * 4
+            - self.repetition * found.repetition * 8
             - max(0, 30 - found.words) / 15  # hardly a story
             - max(0, found.words - 140) / 60  # too long for one sitting
         )
@@ -70,28 +70,30 @@ def simulated_expert(audience: str) -> Expert:
 def simulate(*, audiences: list[str] | None = None, limit: int | None = None, seed: int = 0) -> int:
     """Have simulated experts judge what is open, in turn, until nothing is left or `limit` is reached.
 
-    Returns the number of judgements. The same seed on the same data gives the same answers.
+    Returns the number of judgements. The same seed on the same stories gives the same answers,
+    whatever the order in which they come up.
     """
-    rng = random.Random(seed)
     waiting = [simulated_expert(audience) for audience in audiences or Audience.values]
     done = 0
     while waiting and (limit is None or done < limit):
         expert = waiting.pop(0)
         assignment = next_assignment(expert=expert)
         if assignment:
-            judge(assignment, rng)
+            judge(assignment, seed=seed)
             waiting.append(expert)
             done += 1
     return done
 
 
-def judge(assignment: Assignment, rng: random.Random) -> None:
-    """Answer `assignment` by its expert's taste."""
-    taste = TASTES[Audience(assignment.expert.audience)]
+def judge(assignment: Assignment, *, seed: int) -> None:
+    """Answer `assignment` by its expert's taste, the noise drawn for (seed, expert, story)."""
+    audience = assignment.expert.audience
+    taste = TASTES[Audience(audience)]
     language = assignment.comparison.prompt.language
-    scores = [
-        taste.score(measure_story(story.text, language)) + rng.gauss(0, taste.noise) for story in assignment.stories()
-    ]
+    scores = []
+    for story in assignment.stories():
+        noise = random.Random(f"{seed}:{audience}:{story.text}").gauss(0, taste.noise)
+        scores.append(taste.score(measure_story(story.text, language)) + noise)
     if max(scores) - min(scores) < taste.tie_within:
         record_judgement(assignment=assignment, verdict=Verdict.TIE)
         return

@@ -16,7 +16,7 @@ class LaunchForm(forms.ModelForm):
     )
     learning_rate = forms.FloatField(
         label=_("learning rate"), min_value=1e-7, max_value=1e-2,
-        help_text=_("0.000001 to 0.00005 for a real model, about ten times that for LoRA, 0.0001 for the demo writer"),
+        help_text=_("0.000001 to 0.00005 for a real model, about ten times that for LoRA, 0.00008 for the demo writer"),
     )  # fmt: skip
     sft_weight = forms.FloatField(
         label=_("weight of the SFT term"), min_value=0, max_value=10,

@@ -4,6 +4,7 @@ It knows nothing of DPO: this is the supervised model whose faults DPO has to me
 """
 
 import math
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,7 +27,7 @@ def build(
     """Train the writer into `directory` unless it is there, and return `directory`.
 
     `on_step(step, total, loss)` is called after each optimizer step. The directory appears
-    whole or not at all: a build that is killed leaves only `directory`.tmp.
+    whole or not at all: a build that is killed leaves only a .tmp folder.
     """
     if (directory / "model.safetensors").exists():
         return directory
@@ -34,11 +35,14 @@ def build(
     texts = list(corpus.pairs(recipe.seed, recipe.stories))
     tokenizer = _train_tokenizer(texts, recipe)
     model = _train_model(texts, tokenizer, recipe, on_step)
-    temporary = directory.with_name(directory.name + ".tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
+    temporary = directory.with_name(f"{directory.name}.{os.getpid()}.tmp")
     model.save_pretrained(temporary)
     tokenizer.save_pretrained(temporary)
     directory.parent.mkdir(parents=True, exist_ok=True)
+    if (directory / "model.safetensors").exists():  # somebody else was quicker
+        shutil.rmtree(temporary)
+        return directory
+    shutil.rmtree(directory, ignore_errors=True)
     temporary.rename(directory)
     return directory
 

@@ -1,6 +1,5 @@
 """Simulated experts: what they like, that they are unsure, and that nobody takes them for people."""
 
-import random
 
 import pytest
 from django.contrib.auth import get_user_model
@@ -210,5 +209,5 @@ def test_ranks_follow_the_story_wherever_it_is_shown(turned: bool) -> None:
     put_before_experts(good("en"), DECAY["en"], worse("no ending", "en"))
     assignment = next_assignment(expert=simulated_expert("writer"))
     assignment.shown.sort(reverse=turned)
-    judge(assignment, random.Random(2))
+    judge(assignment, seed=2)
     assert Rank.objects.get(rank=3).story.text == DECAY["en"]

@@ -66,9 +66,10 @@ def load_model(directory: Path, adapter: Path | None = None) -> Any:
 
     check_model_directory(directory)
     with _said_in_words(directory, "model"):
-        model, info = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             directory, local_files_only=True, trust_remote_code=False, use_safetensors=True, output_loading_info=True
         )
+    model, info = loaded
     missing = sorted(info["missing_keys"])
     if missing:
         raise EngineError(f"The model in {directory} lacks {len(missing)} weights, {missing[0]} first. Copy it again.")

@@ -1,6 +1,5 @@
 """Simulated experts: what they like, that they are unsure, and that nobody takes them for people."""
 
-
 import pytest
 from django.contrib.auth import get_user_model
 from django.test import Client

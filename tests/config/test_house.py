@@ -21,6 +21,16 @@ def test_imports_run_one_way_and_the_trainer_knows_no_django() -> None:
     assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.parametrize(
+    "command", ["ruff check .", "ruff format --check .", "mypy config generation annotate training"]
+)
+def test_lint_format_and_types_are_clean(command: str) -> None:
+    program, *arguments = command.split()
+    path = Path(sys.executable).with_name(program)
+    done = subprocess.run([path, *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
 def test_the_web_process_imports_no_torch(tmp_path: Path) -> None:
     code = (
         "import sys; import config.wsgi; from django.urls import get_resolver; get_resolver().url_patterns\n"

@@ -182,5 +182,6 @@ LOGGING = {
     "disable_existing_loggers": False,
     "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "loggers": {"pgmq": {"level": "WARNING"}},
     "root": {"handlers": ["console"], "level": env.text("STORYLOOP_LOG_LEVEL", "INFO").upper()},
 }

@@ -26,6 +26,7 @@ from training.rounds import (
     request_cancel,
 )
 from training.tasks import run_round, simulate_experts
+from training.templatetags.figures import plain
 
 
 @admin_required
@@ -134,7 +135,10 @@ def _get_round(number: int) -> Round:
 def _launch_form() -> LaunchForm:
     last = Round.objects.first()
     simulated = last.include_simulated if last else settings.DEMO
-    return LaunchForm(initial={**schedule.defaults(), "include_simulated": simulated})
+    values = schedule.defaults()
+    return LaunchForm(
+        initial={**values, "learning_rate": plain(values["learning_rate"]), "include_simulated": simulated}
+    )
 
 
 def _schedule_form() -> ScheduleForm:

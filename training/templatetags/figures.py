@@ -9,3 +9,9 @@ register = template.Library()
 def percent(share: float) -> str:
     """0.785 -> "78.5 %"."""
     return f"{100 * share:.1f} %"
+
+
+@register.filter
+def plain(number: float) -> str:
+    """8e-05 -> "0.00008"."""
+    return f"{number:.10f}".rstrip("0").rstrip(".")

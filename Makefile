@@ -5,7 +5,6 @@ JSON ?=
 ROUNDS ?= 2
 SEED ?= 0
 BIN := .venv/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .PHONY: help demo install install-dev test loop check messages clean-loop
 
@@ -42,12 +41,10 @@ clean-loop:
 	@$(PYTHON) tools/check_python.py
 	@test -x $(BIN)/python || { echo "Making .venv"; $(PYTHON) -m venv .venv; }
 	@echo "Installing packages (about a minute; torch is the large one)"
-	@$(BIN)/python tools/requirements.py > .venv/requirements.txt
-	@$(PIP) install --constraint constraints.txt --requirement .venv/requirements.txt
+	@$(BIN)/python tools/install.py
 	@touch $@
 
 .venv/installed-dev: .venv/installed
 	@echo "Installing what tests need"
-	@$(BIN)/python tools/requirements.py dev > .venv/requirements-dev.txt
-	@$(PIP) install --constraint constraints.txt --requirement .venv/requirements-dev.txt
+	@$(BIN)/python tools/install.py dev
 	@touch $@

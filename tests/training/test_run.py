@@ -70,7 +70,7 @@ def wait_for(**state: object) -> None:
 
 
 def test_a_round_goes_from_queued_to_being_judged(policy: Policy) -> None:
-    done = work()
+    done = work(sft_weight=0.0)
     assert (done.state, done.message) == (State.JUDGING, done.message)
     assert done.result
     assert done.result.parent == policy

@@ -18,7 +18,7 @@ test: .venv/installed-dev ## Run the whole test suite
 	@$(BIN)/python -m pytest $(ARGS)
 
 loop: .venv/installed clean-loop ## The loop without a browser: simulated experts, ROUNDS=2, a table; JSON=path for the figures
-	@STORYLOOP_VAR=var/loop $(BIN)/python manage.py loop --rounds $(ROUNDS) --seed $(SEED) $(if $(JSON),--json $(JSON))
+	@DATABASE_URL= CELERY_BROKER_URL= STORYLOOP_VAR=var/loop $(BIN)/python manage.py loop --rounds $(ROUNDS) --seed $(SEED) $(if $(JSON),--json $(JSON))
 
 install: .venv/installed ## Make .venv with the pinned dependencies
 

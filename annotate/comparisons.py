@@ -40,8 +40,10 @@ def open_evaluation_comparisons(*, policy: Policy, baseline: Policy) -> int:
         pairs = [(s, opposite[s.sample_index]) for s in stories if s.sample_index in opposite]
         differing = [pair for pair in pairs if pair[0].text != pair[1].text]
         for pair in differing[:EVALUATIONS_PER_PROMPT]:
-            variant = pair[0].sample_index  # the same pair again is the same comparison
-            new += _open(prompt, pair, purpose=Purpose.EVALUATION, policy=policy, baseline=baseline, variant=variant)
+            sample_index = pair[0].sample_index  # the same pair again is the same comparison
+            new += _open(
+                prompt, pair, purpose=Purpose.EVALUATION, policy=policy, baseline=baseline, sample_index=sample_index
+            )
     return new
 
 

@@ -62,9 +62,9 @@ class Comparison(models.Model):
     baseline = models.ForeignKey(
         Policy, null=True, blank=True, on_delete=models.PROTECT, related_name="baseline_comparisons"
     )
-    variant = models.PositiveSmallIntegerField(default=0, help_text="which of a prompt's evaluation comparisons")
+    sample_index = models.PositiveSmallIntegerField(default=0, help_text="of an evaluation's two stories")
     stories = models.ManyToManyField(Story, related_name="comparisons")
-    # new-against-old work is mixed into ordinary work by chance, so that nobody can tell it
+    # new-against-old work is mixed into ordinary work by chance
     draw_order = models.FloatField(db_default=Random())
     created_at = models.DateTimeField(auto_now_add=True)
     closed_at = models.DateTimeField(null=True, blank=True)
@@ -74,7 +74,7 @@ class Comparison(models.Model):
     class Meta:
         constraints = [
             models.UniqueConstraint(
-                fields=["prompt", "purpose", "policy", "baseline", "variant"],
+                fields=["prompt", "purpose", "policy", "baseline", "sample_index"],
                 nulls_distinct=False,
                 name="comparison_once",
             ),

@@ -25,21 +25,21 @@ class NoPairs(ValueError):
 
 @dataclass(frozen=True)
 class PreferencePair:
-    """`chosen` is preferred to `rejected` by `votes_for` experts against `votes_against`.
+    """`chosen` is preferred to `rejected` by `judgements_for` experts against `judgements_against`.
 
-    weight is (votes_for - votes_against) / (votes_for + votes_against), in (0, 1].
+    weight is (judgements_for - judgements_against) / (judgements_for + judgements_against), in (0, 1].
     """
 
     chosen: Story
     rejected: Story
-    votes_for: int
-    votes_against: int
-    simulated_votes: int
+    judgements_for: int
+    judgements_against: int
+    simulated_judgements: int
     criterion: str = OVERALL
 
     @property
     def weight(self) -> float:
-        return (self.votes_for - self.votes_against) / (self.votes_for + self.votes_against)
+        return (self.judgements_for - self.judgements_against) / (self.judgements_for + self.judgements_against)
 
 
 @dataclass(frozen=True)
@@ -88,8 +88,9 @@ def _by_judgement(ranks: Iterable[Rank]) -> Iterator[list[Rank]]:
 
 
 def export_row(pair: PreferencePair) -> dict[str, object]:
-    """One line of an export. `prompt` + `chosen` is exactly what the policy read and wrote, so
-    that TRL's DPOTrainer takes the file as it is; the token ids are the sampler's own."""
+    """One line of an export, as TRL's DPOTrainer takes it. `prompt` is what the policy read; the token
+    ids are the sampler's own, `chosen` and `rejected` their text without the white space around it.
+    """
     prompt = pair.chosen.prompt
     return {
         "prompt": pair.chosen.rendered_prompt,
@@ -99,9 +100,9 @@ def export_row(pair: PreferencePair) -> dict[str, object]:
         "rejected_ids": pair.rejected.token_ids,
         "weight": pair.weight,
         "criterion": pair.criterion,
-        "votes_for": pair.votes_for,
-        "votes_against": pair.votes_against,
-        "simulated_votes": pair.simulated_votes,
+        "judgements_for": pair.judgements_for,
+        "judgements_against": pair.judgements_against,
+        "simulated_judgements": pair.simulated_judgements,
         "prompt_id": prompt.pk,
         "chosen_id": pair.chosen.pk,
         "rejected_id": pair.rejected.pk,

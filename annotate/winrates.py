@@ -16,7 +16,7 @@ WIN, TIE, LOSS = 1.0, 0.5, 0.0
 
 
 @dataclass(frozen=True)
-class Vote:
+class Outcome:
     """One judgement of an evaluation comparison: score 1 if the new policy won, 0.5 for a tie, else 0."""
 
     prompt: int
@@ -64,7 +64,7 @@ class WinRate:
 
 def win_rate(policy: Policy, baseline: Policy) -> WinRate:
     """The win rate of `policy` against `baseline` from their evaluation comparisons."""
-    found = votes(policy, baseline)
+    found = outcomes(policy, baseline)
     simulated = sum(vote.simulated for vote in found)
     if not found:
         return WinRate(0, 0, 0, None, None, None)
@@ -73,7 +73,7 @@ def win_rate(policy: Policy, baseline: Policy) -> WinRate:
     return WinRate(len(found), simulated, len({vote.expert for vote in found}), rate, low, high)
 
 
-def votes(policy: Policy, baseline: Policy) -> list[Vote]:
+def outcomes(policy: Policy, baseline: Policy) -> list[Outcome]:
     """One vote for each judgement of `policy` against `baseline`."""
     comparisons = Comparison.objects.evaluation_of(policy, baseline)
     ranks = (
@@ -84,16 +84,16 @@ def votes(policy: Policy, baseline: Policy) -> list[Vote]:
     sides: dict[int, dict[int, Rank]] = {}
     for rank in ranks:
         sides.setdefault(rank.judgement_id, {})[rank.story.policy_id] = rank
-    return [_vote(both[policy.pk], both[baseline.pk]) for both in sides.values()]
+    return [_outcome(both[policy.pk], both[baseline.pk]) for both in sides.values()]
 
 
-def _vote(ours: Rank, theirs: Rank) -> Vote:
+def _outcome(ours: Rank, theirs: Rank) -> Outcome:
     score = TIE if ours.rank == theirs.rank else WIN if ours.rank < theirs.rank else LOSS
     expert = ours.judgement.assignment.expert
-    return Vote(ours.story.prompt_id, expert.pk, score, expert.simulated)
+    return Outcome(ours.story.prompt_id, expert.pk, score, expert.simulated)
 
 
-def interval(found: Sequence[Vote]) -> tuple[float, float]:
+def interval(found: Sequence[Outcome]) -> tuple[float, float]:
     """The 95 % interval: the bootstrap's, and never narrower than Wilson's for as many independent votes.
 
     Twenty votes that all agree leave a bootstrap nothing to vary, but are no certainty.
@@ -110,7 +110,7 @@ def wilson_interval(rate: float, n: int) -> tuple[float, float]:
     return max(centre - half, 0.0), min(centre + half, 1.0)
 
 
-def bootstrap_interval(found: Sequence[Vote], *, level: float = 0.95, seed: int = 0) -> tuple[float, float]:
+def bootstrap_interval(found: Sequence[Outcome], *, level: float = 0.95, seed: int = 0) -> tuple[float, float]:
     """Percentile interval that resamples prompts *and* experts, because votes are not independent.
 
     The pigeonhole bootstrap (Owen, "The pigeonhole bootstrap", 2007, section 4): prompts and

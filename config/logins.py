@@ -8,6 +8,7 @@ from django.contrib.auth import get_user_model
 from django.db import transaction
 
 from annotate.models import Audience, Expert
+from config.secret_files import kept_secret
 
 ADMIN = "admin"
 
@@ -15,12 +16,7 @@ ADMIN = "admin"
 @transaction.atomic
 def demo_logins() -> dict[str, str]:
     """{name: password}. Kept in a file that only its owner reads; the accounts are made if need be."""
-    path = settings.VAR_DIR / "demo-logins.json"
-    if not path.exists():
-        path.touch(mode=0o600)
-        names = (ADMIN, *Audience.values)
-        path.write_text(json.dumps({name: f"{name}-{secrets.token_hex(4)}" for name in names}))
-    logins: dict[str, str] = json.loads(path.read_text())
+    logins: dict[str, str] = json.loads(kept_secret(settings.VAR_DIR / "demo-logins.json", _new_logins))
     for name, password in logins.items():
         user, new = get_user_model().objects.get_or_create(username=name, defaults={"is_staff": name == ADMIN})
         if new:
@@ -29,3 +25,7 @@ def demo_logins() -> dict[str, str]:
         if name != ADMIN:
             Expert.objects.get_or_create(user=user, defaults={"audience": name})
     return logins
+
+
+def _new_logins() -> str:
+    return json.dumps({name: f"{name}-{secrets.token_hex(4)}" for name in (ADMIN, *Audience.values)})

@@ -26,6 +26,8 @@ from urllib.parse import quote
 
 import psycopg
 
+from config.secret_files import kept_secret
+
 USER = "storyloop"
 START_SECONDS = 60
 MAX_SOCKET_PATH = 107  # sun_path in unix(7), without the final NUL
@@ -91,13 +93,7 @@ def _is_last(holders: object) -> bool:
 
 
 def _password(directory: Path) -> str:
-    path = directory / "password"
-    if not path.exists():
-        directory.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(secrets.token_urlsafe(24))
-    return path.read_text().strip()
+    return kept_secret(directory / "password", lambda: secrets.token_urlsafe(24))
 
 
 def _socket_directory(directory: Path) -> Path:

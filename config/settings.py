@@ -8,6 +8,7 @@ import dj_database_url
 from psycopg.conninfo import make_conninfo
 
 from config import env, postgres
+from config.secret_files import kept_secret
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 VAR_DIR = env.path("STORYLOOP_VAR", BASE_DIR / "var")
@@ -24,13 +25,8 @@ def _secret_key() -> str:
         if len(given) < 50:
             raise env.BadEnvironment("STORYLOOP_SECRET_KEY is too short: give 50 characters or more")
         return given
-    kept = VAR_DIR / "secret_key"
     try:
-        if not kept.exists():
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            kept.touch(mode=0o600)
-            kept.write_text(secrets.token_urlsafe(50))
-        return kept.read_text().strip()
+        return kept_secret(VAR_DIR / "secret_key", lambda: secrets.token_urlsafe(50))
     except OSError as error:
         raise env.BadEnvironment(
             f"{VAR_DIR} cannot be written to ({error.strerror}): free some space, or set STORYLOOP_VAR to "

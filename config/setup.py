@@ -31,6 +31,7 @@ def prepare(say: Callable[[str], None]) -> Policy:
     say("Preparing the database")
     call_command("migrate", verbosity=0)
     policy = Policy.objects.current() or register_policy(name=BASE_NAME, path=base_model(say))
+    _check_base(policy, say)
     if not Prompt.objects.exists():
         say(f"Importing prompts: {import_prompts(SHIPPED_PROMPTS).new}")
     write_missing_stories(policy, say)
@@ -38,6 +39,15 @@ def prepare(say: Callable[[str], None]) -> Policy:
     if opened:
         say(f"Putting stories before experts: {opened} comparisons")
     return policy
+
+
+def _check_base(policy: Policy, say: Callable[[str], None]) -> None:
+    began_with = policy.lineage()[-1].path
+    if settings.BASE_MODEL and began_with != str(base_model(say)):
+        raise SetupFailed(
+            f"This installation began with another base model, {began_with}. For {settings.BASE_MODEL} give it a "
+            "folder of its own: STORYLOOP_VAR=var/another make demo"
+        )
 
 
 def base_model(say: Callable[[str], None]) -> Path:
@@ -52,9 +62,11 @@ def base_model(say: Callable[[str], None]) -> Path:
 
 
 def write_missing_stories(policy: Policy, say: Callable[[str], None]) -> None:
-    # a policy that gave up a place keeps it empty: do not start torch at each start for those few
     wanted = missing_places(policy, Prompt.objects.all(), settings.STORIES_PER_PROMPT)
-    if len(wanted) > Prompt.objects.count() * settings.STORIES_PER_PROMPT // 50:
+    # a policy that gave up a place keeps it empty: do not start torch at each start for those few
+    few = len(wanted) <= Prompt.objects.count() * settings.STORIES_PER_PROMPT // 50
+    begun = set(policy.stories.values_list("prompt_id", flat=True))
+    if not few or any(prompt.pk not in begun for prompt, _ in wanted):
         say(f"{policy} writes {len(wanted)} stories")
         _run(
             [sys.executable, "manage.py", "write_stories", "--policy", policy.name], "The stories could not be written"

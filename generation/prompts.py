@@ -95,9 +95,12 @@ def _csv_rows(text: str) -> Iterator[tuple[int, dict[str, Any], str]]:
     if missing:
         yield 1, {}, f"the header lacks {', '.join(missing)}"
         return
-    for row in reader:
-        extra = row.pop(None, None)  # type: ignore[call-overload]
-        yield reader.line_num, row, "more fields than the header has" if extra else ""
+    try:
+        for row in reader:
+            extra = row.pop(None, None)  # type: ignore[call-overload]
+            yield reader.line_num, row, "more fields than the header has" if extra else ""
+    except csv.Error as error:
+        yield reader.line_num, {}, f"not valid CSV ({error}): is a quotation mark left open?"
 
 
 def _fault(row: dict[str, Any]) -> str:

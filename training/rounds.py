@@ -23,6 +23,7 @@ from annotate.models import Comparison
 from annotate.pairs import preference_judgements, preference_pairs
 from generation.models import Policy
 from generation.policies import make_current
+from training.dpo.settings import BadSettings, DPOSettings
 from training.models import Round, State
 
 LEASE = timedelta(seconds=30)
@@ -62,8 +63,8 @@ class Lease:
 def new_pair_count(policy: Policy, *, include_simulated: bool) -> int:
     """Pairs from judgements of `policy`'s stories that no round has used yet."""
     found = preference_judgements(policy=policy, include_simulated=include_simulated)
-    used = Round.objects.filter(policy=policy).exclude(state__in=[State.FAILED, State.CANCELLED])
-    last = used.aggregate(last=Max("created_at"))["last"]
+    # also of rounds that failed: what failed once is not launched again by itself
+    last = Round.objects.filter(policy=policy).aggregate(last=Max("created_at"))["last"]
     return len(preference_pairs(found.filter(created_at__gt=last) if last else found))
 
 
@@ -81,12 +82,20 @@ def launch_round(*, by: User | None = None, include_simulated: bool = False, **s
             _("There are no preference pairs for %(policy)s yet: experts have to rank stories first.")
             % {"policy": policy.name}
         )
+    try:
+        DPOSettings(**settings).check()
+    except (BadSettings, TypeError) as error:
+        raise CannotLaunch(str(error)) from error
     number = (Round.objects.aggregate(last=Max("number"))["last"] or 0) + 1
     try:
         with transaction.atomic():
-            return Round.objects.create(
+            launched = Round.objects.create(
                 number=number, policy=policy, launched_by=by, include_simulated=include_simulated, **settings
             )
+            # from here on no round waits for its decision, so the policy in use stays what it is
+            if Policy.objects.current() != policy:
+                raise CannotLaunch(_("Another policy was promoted just now. Launch again."))
+            return launched
     except IntegrityError as error:
         other = Round.objects.undecided().first()
         if other is None:

@@ -3,29 +3,35 @@
 Each phase can be done again after a kill: what is already there is found and kept.
 """
 
+import hashlib
 import json
 import logging
 import queue
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from django.conf import settings
+from django.db import connection, transaction
 
 from annotate.comparisons import open_evaluation_comparisons
 from annotate.pairs import NoPairs, preference_judgements, preference_pairs, write_export
 from generation.engines.values import EngineError
+from generation.models import Policy
 from generation.policies import register_policy
 from training import processes
+from training.dpo.settings import OUT_OF_MEMORY
 from training.models import Round, RoundMetric, State
-from training.rounds import Lease, LeaseLost, end_round
+from training.rounds import LEASE, Lease, LeaseLost, end_round
 
 log = logging.getLogger(__name__)
 
 HEARTBEAT = 1.0  # seconds
+CANCELLED = "Cancelled by an admin. All judgements are kept: launch a new round when you like."
 TRAINER_SETTINGS = ("method", "loss", "beta", "sft_weight", "learning_rate", "epochs", "batch_pairs", "seed")
-OUT_OF_MEMORY = 86  # training.dpo's exit status
 
 
 class Ended(Exception):
@@ -40,8 +46,10 @@ class Ended(Exception):
 def work_on(lease: Lease) -> None:
     """Take the round from where it stands to being judged, or to its end."""
     try:
-        for phase in (_freeze, _train, _write, _compare):
-            phase(Round.objects.select_related("policy", "result").get(pk=lease.round_id), lease)
+        for phase in (_freeze, _train, _write):
+            with _kept_alive(lease):
+                phase(Round.objects.select_related("policy", "result").get(pk=lease.round_id), lease)
+        _compare(Round.objects.select_related("policy", "result").get(pk=lease.round_id), lease)
     except Ended as end:
         end_round(lease, end.state, end.message)
     except LeaseLost:
@@ -52,13 +60,41 @@ def work_on(lease: Lease) -> None:
         end_round(lease, State.FAILED, f"{error}. Free the disk or mend the folder, then launch the round again.")
 
 
+@contextmanager
+def _kept_alive(lease: Lease) -> Iterator[None]:
+    """Renew the lease beside what does not: freezing many pairs, or hashing large weights."""
+    over = threading.Event()
+
+    def beat() -> None:
+        try:
+            while not over.wait(LEASE.total_seconds() / 6):
+                lease.update()
+        except LeaseLost:
+            pass  # the phase finds out at its own next write
+        finally:
+            connection.close()
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def _name(current: Round) -> str:
+    """Of the round's files. Not the number alone: another database's round 1 may lie in the same folder."""
+    return f"round-{current.number}-{current.created_at:%Y%m%dT%H%M%S%f}"
+
+
 def _freeze(current: Round, lease: Lease) -> None:
     """The pairs as they are now, in a file that never changes: path, count and SHA-256 on the round."""
     if current.export_path:
         return
     lease.update(state=State.FREEZING)
     judgements = preference_judgements(policy=current.policy, include_simulated=current.include_simulated)
-    path = settings.EXPORT_DIR / f"round-{current.number}.jsonl"
+    path = settings.EXPORT_DIR / f"{_name(current)}.jsonl"
     export = write_export(preference_pairs(judgements), path)
     lease.update(export_path=str(export.path), export_sha256=export.sha256, pair_count=export.count)
 
@@ -67,7 +103,8 @@ def _train(current: Round, lease: Lease) -> None:
     if current.result:
         return
     lease.update(state=State.TRAINING, done=0, total=0)
-    out = settings.MODEL_DIR / f"round-{current.number}"
+    _check_export(current)
+    out = settings.MODEL_DIR / _name(current)
     result = out / "policy"
     if not result.exists():
         _run(
@@ -81,6 +118,16 @@ def _train(current: Round, lease: Lease) -> None:
     else:
         policy = register_policy(name=name, path=result, parent=current.policy)
     lease.update(result=policy)
+
+
+def _check_export(current: Round) -> None:
+    digest = hashlib.sha256(Path(current.export_path).read_bytes()).hexdigest()
+    if digest != current.export_sha256:
+        raise Ended(
+            State.FAILED,
+            f"The frozen pairs in {current.export_path} have changed since they were frozen. Nothing was trained on "
+            "them. Launch a new round.",
+        )
 
 
 def _trainer_command(current: Round, out: Path) -> list[str]:
@@ -102,38 +149,57 @@ def _merged(lease: Lease, current: Round, out: Path) -> Path:
 def _keep_metrics(current: Round, lease: Lease, line: str) -> None:
     found = json.loads(line)
     names = [f.name for f in RoundMetric._meta.concrete_fields if f.name in found and f.name != "step"]
+    lease.update(done=found["step"], total=found["total_steps"])
     RoundMetric.objects.update_or_create(
         round=current, step=found["step"], defaults={name: found[name] for name in names}
     )
-    lease.update(done=found["step"], total=found["total_steps"])
 
 
 def _write(current: Round, lease: Lease) -> None:
-    """The new policy writes stories for the same prompts, in a process of its own."""
+    """The new policy writes stories for the same prompts, in a process of its own.
+
+    The policies that it is compared with write what they lack: prompts may have been imported since.
+    """
     assert current.result is not None
-    lease.update(state=State.WRITING, done=0, total=0)
-    command = [sys.executable, "manage.py", "write_stories", "--policy", current.result.name, "--json"]
-    path = settings.MODEL_DIR / f"round-{current.number}" / "writer.log"
+    for policy in dict.fromkeys((current.result, *_baselines(current))):
+        lease.update(state=State.WRITING, done=0, total=0)
+        command = [sys.executable, "manage.py", "write_stories", "--policy", policy.name, "--json"]
+        _run(
+            lease,
+            command,
+            settings.MODEL_DIR / _name(current) / "writer.log",
+            partial(_keep_progress, lease, note=policy == current.result),
+        )
 
-    def keep_progress(line: str) -> None:
-        found = json.loads(line)
-        lease.update(done=found["done"], total=found["wanted"], **({"message": found["note"]} if found["note"] else {}))
 
-    _run(lease, command, path, keep_progress)
+def _keep_progress(lease: Lease, line: str, *, note: bool) -> None:
+    found = json.loads(line)
+    said = {"message": found["note"]} if found["note"] and note else {}
+    lease.update(done=found["done"], total=found["wanted"], **said)
 
 
+def _baselines(current: Round) -> list[Policy]:
+    """The policies that the result is compared with: the one before it, and the base."""
+    return list(dict.fromkeys((current.policy, current.policy.lineage()[-1])))
+
+
+@transaction.atomic
 def _compare(current: Round, lease: Lease) -> None:
-    """Blind comparisons of new against old, and against the base, go into the same queue."""
+    """Blind comparisons of new against old, and against the base, go into the same queue.
+
+    In one transaction with the lease: a process that was given up for dead opens none.
+    """
     assert current.result is not None
-    opened = open_evaluation_comparisons(policy=current.result, baseline=current.policy)
-    base = current.policy.lineage()[-1]
-    if base != current.policy:
-        opened += open_evaluation_comparisons(policy=current.result, baseline=base)
-    if not opened and not current.result.comparisons.exists():
+    lease.update()
+    if lease.cancel_requested():
+        raise Ended(State.CANCELLED, CANCELLED)
+    for baseline in _baselines(current):
+        open_evaluation_comparisons(policy=current.result, baseline=baseline)
+    if not current.result.comparisons.exists():
         raise Ended(
             State.FAILED,
             "There is nothing to compare: no prompt has split “evaluation” with finished stories of both "
-            "policies. Import evaluation prompts (manage.py import_prompts), then launch the round again.",
+            "policies. Import evaluation prompts (manage.py import_prompts), then launch a new round.",
         )
     lease.update(state=State.JUDGING)
 
@@ -151,7 +217,7 @@ def _run(lease: Lease, command: Sequence[str], path: Path, on_line: Callable[[st
             else:
                 lease.update()
             if lease.cancel_requested():
-                raise Ended(State.CANCELLED, "Cancelled by an admin. Its last checkpoint is kept.")
+                raise Ended(State.CANCELLED, CANCELLED)
         status = process.wait()
     finally:
         processes.stop(process)

@@ -4,12 +4,12 @@ import logging
 from datetime import timedelta
 from typing import Any
 
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.db.models import F, Q
 from django.db.models.functions import Now
 
 from generation.models import Policy
-from training.models import Round, Schedule
+from training.models import Round, Schedule, State
 from training.rounds import CannotLaunch, launch_round, new_pair_count
 
 log = logging.getLogger(__name__)
@@ -28,8 +28,12 @@ DEFAULTS: dict[str, Any] = {
 
 
 def the_schedule() -> Schedule:
-    """The one row."""
-    return Schedule.objects.first() or Schedule.objects.create()
+    """The one row, made at first use."""
+    try:
+        with transaction.atomic():
+            return Schedule.objects.first() or Schedule.objects.create()
+    except IntegrityError:  # somebody else has just made it
+        return Schedule.objects.get()
 
 
 @transaction.atomic
@@ -54,8 +58,8 @@ def launch_if_due() -> Round | None:
 
 
 def defaults() -> dict[str, Any]:
-    """The last launched round's settings, or the shipped ones."""
-    last = Round.objects.first()
+    """The settings of the last round that did not fail, or the shipped ones."""
+    last = Round.objects.exclude(state__in=[State.FAILED, State.CANCELLED]).first()
     return {name: getattr(last, name) for name in DEFAULTS} if last else dict(DEFAULTS)
 
 

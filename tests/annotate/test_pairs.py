@@ -82,7 +82,7 @@ def test_the_majority_of_experts_decides_a_pair() -> None:
     for order in ([a, b], [b, a], [b, a]):
         judge_by_story(make_expert(), order)
     (pair,) = all_pairs()
-    assert (pair.chosen, pair.rejected, pair.votes_for, pair.votes_against) == (b, a, 2, 1)
+    assert (pair.chosen, pair.rejected, pair.judgements_for, pair.judgements_against) == (b, a, 2, 1)
 
 
 def test_equal_votes_make_no_pair() -> None:
@@ -113,14 +113,14 @@ def test_simulated_votes_are_counted_apart() -> None:
     judge_by_story(make_expert(), [a, b])
     judge_by_story(make_expert(simulated=True), [a, b])
     (pair,) = all_pairs()
-    assert (pair.votes_for, pair.simulated_votes) == (2, 1)
+    assert (pair.judgements_for, pair.simulated_judgements) == (2, 1)
 
 
 def test_a_simulated_vote_against_is_counted_too() -> None:
     a, b = stories_of(make_comparison(2))
     for simulated, order in ((False, [a, b]), (False, [a, b]), (True, [b, a])):
         judge_by_story(make_expert(simulated=simulated), order)
-    assert [pair.simulated_votes for pair in all_pairs()] == [1]
+    assert [pair.simulated_judgements for pair in all_pairs()] == [1]
 
 
 def test_simulated_experts_can_be_left_out() -> None:
@@ -186,7 +186,13 @@ def test_a_line_says_what_was_read_written_and_judged(tmp_path: Path) -> None:
     comparison, (best, worst) = judged(2)
     export = write_export(all_pairs(), tmp_path / "pairs.jsonl")
     facts = {f: getattr(comparison.prompt, f) for f in ("language", "theme", "story_type", "age_band", "split")}
-    votes = {"weight": 1.0, "criterion": "overall", "votes_for": 1, "votes_against": 0, "simulated_votes": 0}
+    votes = {
+        "weight": 1.0,
+        "criterion": "overall",
+        "judgements_for": 1,
+        "judgements_against": 0,
+        "simulated_judgements": 0,
+    }
     assert json.loads(export.path.read_text()) == {
         "prompt": best.rendered_prompt,
         "chosen": best.text,

@@ -4,7 +4,7 @@ import pytest
 
 from annotate.judgements import next_assignment, record_judgement
 from annotate.models import Expert
-from annotate.winrates import LOSS, TIE, WIN, Vote, WinRate, bootstrap_interval, interval, wilson_interval, win_rate
+from annotate.winrates import LOSS, TIE, WIN, Outcome, WinRate, bootstrap_interval, interval, wilson_interval, win_rate
 from generation.models import Policy
 from tests.factories import judge_by_story, make_comparison, make_evaluation, make_expert, make_policy
 
@@ -29,22 +29,22 @@ def decide(expert: Expert, new: Policy, score: float) -> None:
     record_judgement(assignment=assignment, verdict="tie" if score == TIE else "ranked", ranks=ranks)
 
 
-def crossed(scores: dict[tuple[int, int], float]) -> list[Vote]:
+def crossed(scores: dict[tuple[int, int], float]) -> list[Outcome]:
     """Votes from {(prompt, expert): score}."""
-    return [Vote(prompt, expert, score, False) for (prompt, expert), score in scores.items()]
+    return [Outcome(prompt, expert, score, False) for (prompt, expert), score in scores.items()]
 
 
-def width(votes: list[Vote]) -> float:
+def width(votes: list[Outcome]) -> float:
     low, high = bootstrap_interval(votes)
     return high - low
 
 
-def certainty(votes: list[Vote]) -> float:
+def certainty(votes: list[Outcome]) -> float:
     low, high = interval(votes)
     return high - low
 
 
-def shared_out(experts: int, *, prompts: int = 24) -> list[Vote]:
+def shared_out(experts: int, *, prompts: int = 24) -> list[Outcome]:
     """One vote for each prompt, shared out among `experts`, half of whom always find the new policy better."""
     return crossed({(p, p % experts): float(p % experts < experts // 2) for p in range(prompts)})
 
@@ -159,7 +159,7 @@ def test_more_independent_votes_narrow_the_interval() -> None:
 
 @pytest.mark.parametrize("score", [WIN, TIE, LOSS])
 def test_a_single_vote_has_an_interval(score: float) -> None:
-    assert bootstrap_interval([Vote(1, 1, score, False)]) == (score, score)
+    assert bootstrap_interval([Outcome(1, 1, score, False)]) == (score, score)
 
 
 @pytest.mark.parametrize("score", [WIN, LOSS])

@@ -7,6 +7,7 @@ from django.db.models.functions import Now
 
 from annotate.models import Comparison
 from generation.models import Policy
+from generation.policies import make_current
 from tests.factories import judge_by_story, make_comparison, make_evaluation, make_expert, make_policy
 from training import rounds, schedule
 from training.models import Round, State
@@ -79,15 +80,31 @@ class TestLaunch:
         with pytest.raises(CannotLaunch, match="Round 1 is not over"):
             launch()
 
+    @pytest.mark.parametrize("wrong", [{"beta": 0.0}, {"method": "magic"}, {"epochs": -1}, {"colour": "red"}])
+    def test_settings_that_the_trainer_refuses_are_refused_at_once(self, policy: Policy, wrong: dict) -> None:
+        with pytest.raises(CannotLaunch, match=next(iter(wrong))):
+            launch_round(**{**schedule.DEFAULTS, **wrong})
+
+    def test_a_promotion_in_between_is_noticed(self, policy: Policy, monkeypatch) -> None:
+        def promote_meanwhile(*args: object) -> list[int]:
+            make_current(policy=make_policy("round-9", parent=policy))
+            return [1]
+
+        monkeypatch.setattr(rounds, "preference_pairs", promote_meanwhile)
+        with pytest.raises(CannotLaunch, match="promoted just now"):
+            launch()
+        assert not Round.objects.exists()
+
 
 class TestNewPairs:
     def test_pairs_of_a_launched_round_are_not_new(self, policy: Policy) -> None:
         launch()
         assert new_pair_count(policy, include_simulated=True) == 0
 
-    def test_pairs_of_a_failed_round_are_new_again(self, policy: Policy) -> None:
+    def test_pairs_of_a_failed_round_are_not_new_either(self, policy: Policy) -> None:
+        """Or the schedule would launch what fails again and again."""
         Round.objects.filter(pk=launch().pk).update(state=State.FAILED, message="no disk")
-        assert new_pair_count(policy, include_simulated=True) == 1
+        assert new_pair_count(policy, include_simulated=True) == 0
 
 
 class TestLease:

@@ -5,23 +5,25 @@ import os
 import signal
 import threading
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import psutil
 import pytest
 from django.db import connection
+from django.db.models.functions import Now
 
 from annotate.models import Comparison, Purpose
-from annotate.pairs import preference_judgements, preference_pairs
+from annotate.pairs import preference_judgements, preference_pairs, write_export
 from annotate.simulated import simulate
 from generation.models import Policy, Prompt, Split
 from generation.policies import register_policy
-from tests.factories import judge_by_story, make_comparison, make_expert, make_prompt, make_story
+from tests.factories import judge_by_story, make_comparison, make_expert, make_policy, make_prompt, make_story
 from tests.models import make_tiny_model
 from training import schedule
 from training.models import Round, State
-from training.rounds import launch_round, request_cancel, take_round
-from training.run import work_on
+from training.rounds import LeaseLost, launch_round, request_cancel, take_round
+from training.run import _compare, _kept_alive, work_on
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 
@@ -160,3 +162,50 @@ def test_a_round_whose_worker_was_killed_goes_on_in_another(policy: Policy) -> N
     done = Round.objects.get()
     assert (done.state, done.attempt) == (State.JUDGING, 2)
     assert list(done.metrics.values_list("step", flat=True)) == list(range(1, done.metrics.count() + 1))
+
+
+def test_pairs_that_changed_after_the_freeze_are_not_trained_on(policy: Policy, tmp_path: Path) -> None:
+    launched = launch_round(**schedule.DEFAULTS)
+    lease = take_round(launched.pk)
+    assert lease
+    path = tmp_path / "pairs.jsonl"
+    export = write_export(preference_pairs(preference_judgements()), path)
+    lease.update(export_path=str(path), export_sha256=export.sha256, pair_count=export.count)
+    path.write_text(path.read_text().replace("chosen", "chosen ", 1))
+    work_on(lease)
+    assert "have changed since they were frozen" in Round.objects.get().message
+
+
+def test_a_round_of_another_database_in_the_same_folder_is_left_alone(policy: Policy, settings) -> None:
+    other = settings.MODEL_DIR / "round-1" / "policy"
+    other.mkdir(parents=True)
+    done = work()
+    assert done.metrics.exists()
+    assert list(other.iterdir()) == []
+
+
+def test_the_lease_is_kept_alive_while_nothing_is_written(policy: Policy, monkeypatch) -> None:
+    monkeypatch.setattr("training.run.LEASE", timedelta(seconds=0.6))
+    lease = take_round(launch_round(**schedule.DEFAULTS).pk)
+    assert lease
+    Round.objects.update(lease_until=Now() - timedelta(seconds=1))
+    with _kept_alive(lease):
+        time.sleep(0.5)
+    assert not Round.objects.untaken().exists()
+
+
+def test_who_was_taken_over_opens_no_comparisons(policy: Policy) -> None:
+    first = take_round(launch_round(**schedule.DEFAULTS).pk)
+    assert first
+    Round.objects.update(lease_until=None, result=make_policy("round-1", parent=policy))
+    take_round(first.round_id)
+    with pytest.raises(LeaseLost):
+        _compare(Round.objects.get(), first)
+    assert not Comparison.objects.filter(purpose=Purpose.EVALUATION).exists()
+
+
+def test_prompts_imported_since_are_written_by_the_old_policy_too(policy: Policy) -> None:
+    policy.stories.filter(prompt__split=Split.EVALUATION).delete()
+    done = work()
+    assert done.state == State.JUDGING, done.message
+    assert policy.stories.filter(prompt__split=Split.EVALUATION).exists()

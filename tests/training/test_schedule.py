@@ -10,7 +10,7 @@ from django.db.models.functions import Now
 from generation.models import Policy
 from tests.factories import judge_by_story, make_comparison, make_expert, make_policy
 from training.models import Round, Schedule, State
-from training.schedule import defaults, launch_if_due, rounds_to_send
+from training.schedule import DEFAULTS, defaults, launch_if_due, rounds_to_send
 
 
 @pytest.fixture
@@ -63,10 +63,16 @@ class TestLaunchIfDue:
 
     def test_a_round_takes_over_the_last_rounds_settings(self, policy: Policy) -> None:
         Round.objects.create(
-            number=1, policy=policy, method="lora", loss="sigmoid", learning_rate=0.003, beta=0.3,
-            state=State.FAILED, message="no disk",
+            number=1, policy=policy, method="lora", loss="sigmoid", learning_rate=0.003, state=State.QUEUED
         )  # fmt: skip
         assert defaults()["learning_rate"] == 0.003
+
+    def test_a_failed_rounds_settings_are_not_taken_over(self, policy: Policy) -> None:
+        Round.objects.create(
+            number=1, policy=policy, method="lora", loss="sigmoid", learning_rate=0.003,
+            state=State.FAILED, message="no memory",
+        )  # fmt: skip
+        assert defaults()["learning_rate"] == DEFAULTS["learning_rate"]
 
 
 @pytest.mark.django_db(transaction=True)

@@ -7,9 +7,11 @@ import os
 import sys
 from pathlib import Path
 
+from training.dpo.settings import OUT_OF_MEMORY
+
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-BAD_INPUT, FAILED, OUT_OF_MEMORY = 2, 3, 86
+BAD_INPUT, FAILED = 2, 3
 
 EPILOG = """\
 DATA is JSONL: one {"prompt", "chosen", "rejected"} a line, as TRL's DPOTrainer takes it. With

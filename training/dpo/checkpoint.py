@@ -36,7 +36,7 @@ def save(directory: Path, model: Any, optimizer: torch.optim.Optimizer, position
     new.mkdir(parents=True)
     save_file(tensors, new / "state.safetensors")
     (new / "position.json").write_text(json.dumps(vars(position)))
-    _sync(new)
+    sync(new)
     shutil.rmtree(old, ignore_errors=True)
     if directory.exists():
         directory.rename(old)
@@ -87,7 +87,8 @@ def remove(directory: Path) -> None:
         shutil.rmtree(directory.with_name(directory.name + suffix), ignore_errors=True)
 
 
-def _sync(directory: Path) -> None:
+def sync(directory: Path) -> None:
+    """Have the files of `directory` on the disk before it is renamed."""
     for path in (*directory.iterdir(), directory):
         descriptor = os.open(path, os.O_RDONLY)
         os.fsync(descriptor)

@@ -11,11 +11,13 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 def merge(model: Path, adapter: Path, out: Path) -> None:
     """Write the merged model and its tokenizer to `out`, whole or not at all. Raises EngineError."""
     from generation.engines.loading import load_model, load_tokenizer
+    from training.dpo.checkpoint import sync
 
     temporary = out.with_name(out.name + ".new")
     shutil.rmtree(temporary, ignore_errors=True)
     load_model(model, adapter).save_pretrained(temporary, safe_serialization=True)
     load_tokenizer(model).save_pretrained(temporary)
+    sync(temporary)
     shutil.rmtree(out, ignore_errors=True)
     temporary.rename(out)
 

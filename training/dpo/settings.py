@@ -7,6 +7,7 @@ from typing import Self
 
 LOSSES = ("sigmoid", "sigmoid_norm")
 METHODS = ("full", "lora")
+OUT_OF_MEMORY = 86  # exit status
 
 
 class BadSettings(ValueError):

@@ -246,6 +246,7 @@ def _save(model: Any, tokenizer: Any, directory: Path) -> Path:
     shutil.rmtree(temporary, ignore_errors=True)
     model.save_pretrained(temporary, safe_serialization=True)
     tokenizer.save_pretrained(temporary)
+    checkpoint.sync(temporary)
     shutil.rmtree(directory, ignore_errors=True)
     temporary.rename(directory)
     return directory

@@ -30,7 +30,7 @@ class Command(BaseCommand):
             export = write_export(pairs, file)
         except (NoPairs, OSError) as error:
             raise CommandError(str(error)) from error
-        simulated = sum(pair.simulated_votes > 0 for pair in pairs)
+        simulated = sum(pair.simulated_judgements > 0 for pair in pairs)
         self.stdout.write(
             f"{export.count} pairs ({simulated} with simulated votes) in {export.path}, SHA-256 {export.sha256}"
         )

@@ -4,7 +4,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from statistics import fmean
 
-from generation.measures import distinct_share, measure_story
+from generation.measures import distinct_share, measure_story, repetition
 from generation.models import Policy
 
 
@@ -41,3 +41,12 @@ def summarise(policy: Policy) -> PolicySummary | None:
         broken=fmean(story.broken for story in read),
         diversity=fmean(distinct_share(texts, language) for (_, language), texts in sisters.items()),
     )
+
+
+def repetition_by_prompt(policy: Policy) -> dict[int, float]:
+    """{prompt id: mean repetition of the policy's finished stories for it}."""
+    shares: dict[int, list[float]] = defaultdict(list)
+    found = policy.stories.finished().values_list("prompt_id", "prompt__language", "text")
+    for prompt, language, text in found:
+        shares[prompt].append(repetition(text, language))
+    return {prompt: fmean(of_one) for prompt, of_one in shares.items()}

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from config.loop_report import faults, figures, table
+from config.loop_report import faults, figures, repetition_change, table
 from generation.models import Policy
 from tests.factories import judge_by_story, make_evaluation, make_expert, make_policy, make_prompt, make_story
 from tests.training.test_models import make_round
@@ -20,6 +20,7 @@ FOUND: dict[str, Any] = {
     "rounds": [
         {
             "round": 1, "pairs": 500, "loss": 0.3, "reward_accuracy": 0.9, "kl": 3.0, **MEASURES,
+            "repetition_change": {"mean": 0.0, "low": -0.001, "high": 0.001},
             "win_rate_previous": WON, "win_rate_base": WON,
         }
     ],
@@ -60,8 +61,25 @@ def test_an_interval_that_reaches_a_half_is_a_fault() -> None:
     assert "does not win clearly" in faults(changed(win_rate_base={**WON, "low": 0.5}))[0]
 
 
-def test_more_repetition_than_the_base_has_is_a_fault() -> None:
-    assert "repeats itself more" in faults(changed(repetition=0.006))[0]
+def test_clearly_more_repetition_than_the_base_has_is_a_fault() -> None:
+    more = {"mean": 0.02, "low": 0.01, "high": 0.03}
+    assert "repeats itself more" in faults(changed(repetition_change=more))[0]
+
+
+def test_a_difference_that_chance_explains_is_no_fault() -> None:
+    assert faults(changed(repetition_change={"mean": 0.0002, "low": -0.001, "high": 0.001})) == []
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(("repeating", "clear"), [(12, True), (0, False)])
+def test_the_change_of_repetition_is_compared_prompt_by_prompt(repeating: int, clear: bool) -> None:
+    base, policy = make_policy(), make_policy()
+    for number in range(12):
+        prompt = make_prompt()
+        make_story(base, prompt, text="The fox went home and slept until the sun came up.")
+        again = "The fox went home. " * (4 if number < repeating else 1)
+        make_story(policy, prompt, text=again + "It slept until the sun came up.")
+    assert (repetition_change(base, policy)["low"] > 0) is clear
 
 
 @pytest.mark.django_db
@@ -77,6 +95,6 @@ def test_the_figures_have_the_keys_that_the_docs_name() -> None:
 
 
 def judge_one(new: Policy, old: Policy) -> None:
-    blind = make_evaluation(new, old)
+    blind = make_evaluation(new, old)  # a story of each policy on the same prompt
     judge_by_story(make_expert(), list(blind.stories.all()))
     make_story(new, make_prompt(), text="Once upon a time there was a fox. The fox came home.")

@@ -119,6 +119,10 @@ class Round(models.Model):
     def percent(self) -> int:
         return min(100 * self.done // self.total, 100) if self.total else 0
 
+    def baselines(self) -> list[Policy]:
+        """The policies that the result is compared with: the one before it, and the base if that is another."""
+        return list(dict.fromkeys((self.policy, self.policy.lineage()[-1])))
+
 
 class RoundMetric(models.Model):
     """One optimizer step of a round, under TRL's names. A step that is done again replaces itself."""

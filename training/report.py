@@ -29,15 +29,13 @@ def win_rates(shown: Round) -> list[tuple[Policy, WinRate]]:
     """(policy compared with, win rate): the policy before, and the base if that is another one."""
     if shown.result is None:
         return []
-    base = shown.policy.lineage()[-1]
-    others = [shown.policy] if base == shown.policy else [shown.policy, base]
-    return [(other, win_rate(shown.result, other)) for other in others]
+    return [(other, win_rate(shown.result, other)) for other in shown.baselines()]
 
 
 def measures(shown: Round) -> list[tuple[Policy, PolicySummary]]:
     """What the rules read in the stories of the base, the policy before and the result."""
-    line = [shown.policy.lineage()[-1], shown.policy, shown.result]
-    found = [(policy, summarise(policy)) for policy in dict.fromkeys(p for p in line if p)]
+    line = [*reversed(shown.baselines()), shown.result]
+    found = [(policy, summarise(policy)) for policy in line if policy]
     return [(policy, summary) for policy, summary in found if summary]
 
 

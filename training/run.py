@@ -20,7 +20,6 @@ from django.db import connection, transaction
 from annotate.comparisons import open_evaluation_comparisons
 from annotate.pairs import NoPairs, preference_judgements, preference_pairs, write_export
 from generation.engines.values import EngineError
-from generation.models import Policy
 from generation.policies import register_policy
 from training import processes
 from training.dpo.settings import OUT_OF_MEMORY
@@ -161,7 +160,7 @@ def _write(current: Round, lease: Lease) -> None:
     The policies that it is compared with write what they lack: prompts may have been imported since.
     """
     assert current.result is not None
-    for policy in dict.fromkeys((current.result, *_baselines(current))):
+    for policy in dict.fromkeys((current.result, *current.baselines())):
         lease.update(state=State.WRITING, done=0, total=0)
         command = [sys.executable, "manage.py", "write_stories", "--policy", policy.name, "--json"]
         _run(
@@ -178,11 +177,6 @@ def _keep_progress(lease: Lease, line: str, *, note: bool) -> None:
     lease.update(done=found["done"], total=found["wanted"], **said)
 
 
-def _baselines(current: Round) -> list[Policy]:
-    """The policies that the result is compared with: the one before it, and the base."""
-    return list(dict.fromkeys((current.policy, current.policy.lineage()[-1])))
-
-
 @transaction.atomic
 def _compare(current: Round, lease: Lease) -> None:
     """Blind comparisons of new against old, and against the base, go into the same queue.
@@ -193,7 +187,7 @@ def _compare(current: Round, lease: Lease) -> None:
     lease.update()
     if lease.cancel_requested():
         raise Ended(State.CANCELLED, CANCELLED)
-    for baseline in _baselines(current):
+    for baseline in current.baselines():
         open_evaluation_comparisons(policy=current.result, baseline=baseline)
     if not current.result.comparisons.exists():
         raise Ended(

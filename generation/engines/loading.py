@@ -57,17 +57,23 @@ def load_tokenizer(directory: Path) -> Any:
     return tokenizer
 
 
-def load_model(directory: Path, adapter: Path | None = None) -> Any:
+def load_model(directory: Path, adapter: Path | None = None, *, exact: bool = False) -> Any:
     """The causal model of `directory`, with the PEFT adapter of `adapter` merged in, in eval mode.
 
+    exact: in fp32, whatever the files hold: most of a small adapter is lost when it is added to bfloat16.
     EngineError if it cannot be loaded whole: weights that are missing are never made up.
     """
     from transformers import AutoModelForCausalLM
 
     check_model_directory(directory)
-    with _said_in_words(directory, "model"):
+    with said_in_words(directory, "model"):
         loaded: Any = AutoModelForCausalLM.from_pretrained(
-            directory, local_files_only=True, trust_remote_code=False, use_safetensors=True, output_loading_info=True
+            directory,
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+            output_loading_info=True,
+            dtype="float32" if exact else "auto",
         )
     model, info = loaded
     missing = sorted(info["missing_keys"])
@@ -76,14 +82,15 @@ def load_model(directory: Path, adapter: Path | None = None) -> Any:
     if adapter:
         from peft import PeftModel
 
-        with _said_in_words(adapter, "adapter"):
+        with said_in_words(adapter, "adapter"):
             model = PeftModel.from_pretrained(model, adapter).merge_and_unload()
         model.requires_grad_(True)  # PEFT froze what it was merged into
     return model.eval()
 
 
 @contextmanager
-def _said_in_words(directory: Path, what: str) -> Iterator[None]:
+def said_in_words(directory: Path, what: str) -> Iterator[None]:
+    """EngineError for whatever goes wrong while loading."""
     from safetensors import SafetensorError
 
     try:
@@ -104,6 +111,11 @@ def render_prompt(tokenizer: Any, text: str) -> str:
 
 
 def encode_prompt(tokenizer: Any, rendered: str) -> list[int]:
-    """Token ids of a rendered prompt. A chat template brings its own special tokens: none are added twice."""
-    ids = tokenizer.encode(rendered, add_special_tokens=not tokenizer.chat_template)
+    """Token ids of a rendered prompt. A chat template brings its own special tokens: none are added twice.
+    An end token that the tokenizer puts behind every text is taken away: the story comes there.
+    """
+    plain = tokenizer.encode(rendered, add_special_tokens=False)
+    ids = plain if tokenizer.chat_template else tokenizer.encode(rendered)
+    if ids[-len(plain) - 1 :] == [*plain, tokenizer.eos_token_id]:
+        ids = ids[:-1]
     return ids[1:] if tokenizer.bos_token_id is not None and ids[:2] == 2 * [tokenizer.bos_token_id] else ids

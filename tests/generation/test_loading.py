@@ -192,6 +192,15 @@ def with_chat(model, with_bos):
     return load_tokenizer(model)
 
 
+@pytest.fixture
+def with_eos(model):
+    """A tokenizer that puts an end token behind every text."""
+    tokenizer = load_tokenizer(model)
+    end = ("<|end|>", tokenizer.eos_token_id)
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="$A <|end|>", special_tokens=[end])
+    return tokenizer
+
+
 def test_without_a_chat_template_a_prompt_ends_with_a_line_end(with_bos):
     assert render_prompt(with_bos, "Write.") == "Write.\n"
 
@@ -212,7 +221,39 @@ def test_the_begin_token_of_a_chat_template_is_not_doubled(with_chat):
     assert with_chat.decode(ids) == "<|begin|><user>Write.\n<assistant>"
 
 
+def test_a_begin_token_that_a_chat_template_does_not_write_is_not_put_before_it(with_chat):
+    """The model was trained on what its template writes."""
+    with_chat.chat_template = TEMPLATE.replace("{{ bos_token }}", "")
+    ids = encode_prompt(with_chat, render_prompt(with_chat, "Write."))
+    assert with_chat.decode(ids) == "<user>Write.\n<assistant>"
+
+
 def test_the_ids_of_a_chat_are_those_of_transformers_own_chat_template(with_chat):
     chat = [{"role": "user", "content": "Write."}]
     theirs = with_chat.apply_chat_template(chat, tokenize=True, add_generation_prompt=True, return_dict=False)
     assert encode_prompt(with_chat, render_prompt(with_chat, "Write.")) == theirs
+
+
+def test_an_end_token_that_the_tokenizer_puts_behind_every_text_is_taken_away(with_eos):
+    """The story comes there."""
+    assert with_eos.decode(with_eos.encode("Write.\n")) == "Write.\n<|end|>"
+    assert with_eos.decode(encode_prompt(with_eos, "Write.\n")) == "Write.\n"
+
+
+def test_an_end_token_that_the_prompt_itself_ends_with_is_kept(model):
+    tokenizer = load_tokenizer(model)
+    assert tokenizer.decode(encode_prompt(tokenizer, "Write.<|end|>")) == "Write.<|end|>"
+
+
+def test_an_end_token_within_the_prompt_is_kept(with_eos):
+    assert with_eos.decode(encode_prompt(with_eos, "Write.<|end|>\n")) == "Write.<|end|>\n"
+
+
+def test_of_the_texts_own_end_token_and_the_tokenizers_only_one_is_kept(with_eos):
+    assert with_eos.decode(encode_prompt(with_eos, "Write.<|end|>")) == "Write.<|end|>"
+
+
+def test_begin_and_end_tokens_of_one_tokenizer_are_both_seen_to(with_bos):
+    both = [("<|begin|>", with_bos.bos_token_id), ("<|end|>", with_bos.eos_token_id)]
+    with_bos.backend_tokenizer.post_processor = TemplateProcessing(single="<|begin|> $A <|end|>", special_tokens=both)
+    assert with_bos.decode(encode_prompt(with_bos, "<|begin|>Write.\n")) == "<|begin|>Write.\n"

@@ -7,7 +7,7 @@ votes make no pair, so that an export never holds a pair and its opposite.
 import hashlib
 import json
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import combinations
@@ -17,6 +17,10 @@ from annotate.models import Judgement, JudgementQuerySet, Purpose, Rank
 from generation.models import Policy, Split, Story
 
 OVERALL = "overall"
+
+# what an export says of a pair, and of its prompt
+VOTES = ("weight", "criterion", "judgements_for", "judgements_against", "simulated_judgements")
+ABOUT = ("language", "theme", "story_type", "age_band", "split")
 
 
 class NoPairs(ValueError):
@@ -98,21 +102,57 @@ def export_row(pair: PreferencePair) -> dict[str, object]:
         "rejected": pair.rejected.text,
         "chosen_ids": pair.chosen.token_ids,
         "rejected_ids": pair.rejected.token_ids,
-        "weight": pair.weight,
-        "criterion": pair.criterion,
-        "judgements_for": pair.judgements_for,
-        "judgements_against": pair.judgements_against,
-        "simulated_judgements": pair.simulated_judgements,
+        **{name: getattr(pair, name) for name in VOTES},
         "prompt_id": prompt.pk,
         "chosen_id": pair.chosen.pk,
         "rejected_id": pair.rejected.pk,
         "policy": pair.chosen.policy.name,
-        **{name: getattr(prompt, name) for name in ("language", "theme", "story_type", "age_band", "split")},
+        **{name: getattr(prompt, name) for name in ABOUT},
     }
 
 
-def write_export(pairs: list[PreferencePair], path: Path) -> Export:
-    """Write `pairs` as JSONL, whole or not at all. NoPairs if there is none."""
+def comparison_rows(pairs: Iterable[PreferencePair]) -> Iterator[dict[str, object]]:
+    """One line a prompt, as `python -m training.dpo` takes it too: its stories once, best first, and the
+    pairs among them by their place in that list. Stories of several policies have different prompts if their chat
+    templates differ.
+    """
+    by_prompt: dict[tuple[int, str], list[PreferencePair]] = defaultdict(list)
+    for pair in pairs:
+        by_prompt[pair.chosen.prompt_id, pair.chosen.rendered_prompt].append(pair)
+    for (prompt_id, rendered), found in by_prompt.items():
+        wins = Counter(pair.chosen for pair in found)
+        wins.subtract(pair.rejected for pair in found)
+        stories = sorted(wins, key=lambda story: (-wins[story], story.pk))
+        place = {story: index for index, story in enumerate(stories)}
+        prompt = stories[0].prompt
+        yield {
+            "prompt": rendered,
+            "completions": [
+                {
+                    "text": story.text,
+                    "token_ids": story.token_ids,
+                    "finish_reason": story.finish_reason,
+                    "id": story.pk,
+                    "policy": story.policy.name,
+                }
+                for story in stories
+            ],
+            "pairs": [
+                {
+                    "chosen": place[pair.chosen],
+                    "rejected": place[pair.rejected],
+                    **{name: getattr(pair, name) for name in VOTES},
+                }
+                for pair in found
+            ],
+            "prompt_id": prompt_id,
+            **{name: getattr(prompt, name) for name in ABOUT},
+        }
+
+
+def write_export(pairs: list[PreferencePair], path: Path, *, grouped: bool = False) -> Export:
+    """Write `pairs` as JSONL, a line a pair (or, grouped, a line a prompt), whole or not at all. NoPairs if
+    there is none."""
     if not pairs:
         raise NoPairs(
             "There are no preference pairs to export: no judgement prefers one story to another yet. "
@@ -123,8 +163,8 @@ def write_export(pairs: list[PreferencePair], path: Path) -> Export:
     digest = hashlib.sha256()
     try:
         with temporary.open("wb") as file:
-            for pair in pairs:
-                line = (json.dumps(export_row(pair), ensure_ascii=False) + "\n").encode()
+            for row in comparison_rows(pairs) if grouped else map(export_row, pairs):
+                line = (json.dumps(row, ensure_ascii=False) + "\n").encode()
                 digest.update(line)
                 file.write(line)
             file.flush()

@@ -54,6 +54,12 @@ def test_export_pairs_can_take_one_policys_stories(tmp_path: Path) -> None:
     assert {row["policy"] for row in rows(tmp_path / "pairs.jsonl")} == {"wanted"}
 
 
+def test_export_pairs_can_write_a_line_a_prompt(tmp_path: Path) -> None:
+    judged(make_comparison(3))
+    run("export_pairs", tmp_path / "grouped.jsonl", "--grouped")
+    assert len((tmp_path / "grouped.jsonl").read_text().splitlines()) == 1
+
+
 def test_export_pairs_refuses_an_unknown_policy(tmp_path: Path) -> None:
     with pytest.raises(CommandError, match="no policy nobody"):
         run("export_pairs", tmp_path / "pairs.jsonl", "--policy", "nobody")

@@ -208,6 +208,41 @@ def test_a_line_says_what_was_read_written_and_judged(tmp_path: Path) -> None:
     }
 
 
+def test_a_grouped_export_holds_each_story_of_a_prompt_once(tmp_path: Path) -> None:
+    comparison, (best, middle, worst) = judged(3)
+    export = write_export(all_pairs(), tmp_path / "grouped.jsonl", grouped=True)
+    (line,) = export.path.read_text().splitlines()
+    row = json.loads(line)
+    assert [(c["id"], c["text"], c["token_ids"], c["finish_reason"]) for c in row["completions"]] == [
+        (story.pk, story.text, story.token_ids, "stop") for story in (best, middle, worst)
+    ]
+    assert (row["prompt"], row["prompt_id"], export.count) == (best.rendered_prompt, comparison.prompt_id, 3)
+
+
+def test_a_grouped_export_names_pairs_by_the_places_of_their_stories(tmp_path: Path) -> None:
+    judged(3)
+    row = json.loads(write_export(all_pairs(), tmp_path / "grouped.jsonl", grouped=True).path.read_text())
+    assert sorted((p["chosen"], p["rejected"], p["weight"]) for p in row["pairs"]) == [
+        (0, 1, 1.0),
+        (0, 2, 1.0),
+        (1, 2, 1.0),
+    ]
+
+
+def test_the_trainer_reads_the_same_from_pairs_and_from_a_grouped_export(tmp_path: Path, tiny_model: Path) -> None:
+    from generation.engines.loading import load_tokenizer
+    from training.dpo.data import read_pairs
+
+    for _ in range(2):
+        judged(4)
+    files = [
+        write_export(all_pairs(), tmp_path / f"{grouped}.jsonl", grouped=grouped).path for grouped in (False, True)
+    ]
+    loose, grouped = (read_pairs(file, load_tokenizer(tiny_model), max_tokens=200) for file in files)
+    assert loose.pairs == 12
+    assert loose.groups == grouped.groups
+
+
 def test_the_sha256_is_the_files(tmp_path: Path) -> None:
     judged(3)
     export = write_export(all_pairs(), tmp_path / "pairs.jsonl")

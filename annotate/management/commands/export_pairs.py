@@ -16,6 +16,9 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("file", type=Path)
         parser.add_argument("--policy", help="only pairs of this policy's stories")
+        parser.add_argument(
+            "--grouped", action="store_true", help="a line a prompt, each story once: training.dpo's own"
+        )
         parser.add_argument("--people-only", action="store_true", help="leave simulated experts out")
 
     def handle(self, *args: Any, file: Path, **options: Any) -> None:
@@ -27,7 +30,7 @@ class Command(BaseCommand):
         judgements = preference_judgements(policy=policy, include_simulated=not options["people_only"])
         pairs = preference_pairs(judgements)
         try:
-            export = write_export(pairs, file)
+            export = write_export(pairs, file, grouped=options["grouped"])
         except (NoPairs, OSError) as error:
             raise CommandError(str(error)) from error
         simulated = sum(pair.simulated_judgements > 0 for pair in pairs)

@@ -146,7 +146,9 @@ def _merged(lease: Lease, current: Round, out: Path) -> Path:
 
 
 def _keep_metrics(current: Round, lease: Lease, line: str) -> None:
-    found = json.loads(line)
+    found = {name.replace("/", "_"): value for name, value in json.loads(line).items()}  # rewards/chosen is TRL's name
+    if "loss" not in found:
+        return  # of held-out pairs
     names = [f.name for f in RoundMetric._meta.concrete_fields if f.name in found and f.name != "step"]
     lease.update(done=found["step"], total=found["total_steps"])
     RoundMetric.objects.update_or_create(

@@ -1,14 +1,20 @@
-"""Pairs from a JSONL file, gathered by prompt: each distinct story of a prompt stands there once."""
+"""Pairs from a JSONL file, gathered by prompt: each distinct story of a prompt stands there once.
+
+A line is a pair, as TRL's DPOTrainer takes it, or a comparison: a prompt with its stories, and
+which of them is preferred to which.
+"""
 
 import json
-from collections.abc import Iterator
+import sys
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-import torch
+from training.dpo.texts import BadRow, Texts
 
-from generation.engines.loading import encode_prompt
+OVERALL = "overall"  # criterion of a pair that names none
 
 
 class BadData(ValueError):
@@ -17,18 +23,23 @@ class BadData(ValueError):
 
 @dataclass(frozen=True)
 class Pair:
-    """chosen and rejected index the completions of their group."""
+    """chosen and rejected index the completions of their group.
+
+    weight: how much the pair counts; margin: by how much it is preferred, if the data say so.
+    """
 
     chosen: int
     rejected: int
-    weight: float
+    weight: float = 1.0
+    margin: float = 0.0
+    criterion: str = OVERALL
 
 
 @dataclass
 class Group:
     """One prompt with its distinct completions, as token ids, and the pairs among them.
 
-    A completion ends with the end token, which is trained.
+    A completion that its writer ended ends with the end token, which is trained.
     """
 
     prompt_ids: list[int]
@@ -42,54 +53,86 @@ class Group:
         return self.completions.index(ids)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Dataset:
-    """groups to train on; too_long counts the pairs left out because they exceed max_tokens."""
+    """groups to train on, and what was left out: pairs longer than max_tokens, pairs with the same
+    story on both sides, and pairs of criteria that were not asked for.
+    """
 
     groups: list[Group]
-    too_long: int
+    too_long: int = 0
+    equal: int = 0
+    other_criteria: int = 0
 
     @property
     def pairs(self) -> int:
         return sum(len(group.pairs) for group in self.groups)
 
-
-def read_pairs(path: Path, tokenizer: Any, *, max_tokens: int) -> Dataset:
-    """Read TRL's {"prompt", "chosen", "rejected"} lines, or ours with the sampler's token ids.
-
-    "chosen_ids" and "rejected_ids", if there, are used as they are: text that is tokenized anew
-    may give other tokens than were sampled. Nothing is truncated: a pair that is too long is left
-    out and counted. Raises BadData.
-    """
-    groups: dict[str, Group] = {}
-    too_long = 0
-    for number, row in _rows(path):
-        group = groups.setdefault(row["prompt"], Group(encode_prompt(tokenizer, row["prompt"])))
-        try:
-            chosen, rejected = (_completion_ids(tokenizer, row, side) for side in ("chosen", "rejected"))
-            weight = _weight(row)
-        except ValueError as error:
-            raise BadData(f"{path.name}, line {number}: {error}.") from error
-        if chosen == rejected:
-            raise BadData(f"{path.name}, line {number}: chosen and rejected are the same story.")
-        if len(group.prompt_ids) + max(len(chosen), len(rejected)) > max_tokens:
-            too_long += 1
-            continue
-        group.pairs.append(Pair(group.add(chosen), group.add(rejected), weight))
-    kept = [group for group in groups.values() if group.pairs]
-    if not kept:
-        raise BadData(
-            f"{path.name} holds no pair to train on"
-            + (f": all {too_long} are longer than {max_tokens} tokens." if too_long else ".")
+    def left_out(self) -> str:
+        """In words, for a person; empty if nothing was."""
+        reasons = (
+            (self.too_long, "too long"),
+            (self.equal, "with the same story on both sides"),
+            (self.other_criteria, "of other criteria"),
         )
-    return Dataset(kept, too_long)
+        said = [f"{count} {reason}" for count, reason in reasons if count]
+        return f"{', '.join(said)} left out" if said else ""
+
+
+@dataclass(frozen=True)
+class _Preference:
+    """One pair of a line, before its tokens have a group."""
+
+    chosen: list[int]
+    rejected: list[int]
+    weight: float
+    margin: float
+    criterion: str
+
+
+def read_pairs(path: Path, tokenizer: Any, *, max_tokens: int, criteria: Collection[str] = ()) -> Dataset:
+    """Read the lines of `path`: pairs, comparisons, or both (`python -m training.dpo --help`).
+
+    Token ids, if there, are used as they are: text that is tokenized anew may give other tokens
+    than were sampled. Nothing is truncated: a pair that is too long is left out and counted.
+    criteria: those to train on; all if empty. Raises BadData.
+    """
+    texts = Texts(tokenizer)
+    groups: dict[tuple[int, ...], Group] = {}
+    dataset = Dataset([])
+    for number, row in _rows(path):
+        try:
+            prompt_ids, preferences = _read_row(texts, row)
+        except BadRow as error:
+            raise BadData(f"{path.name}, line {number}: {error}.") from error
+        group = groups.setdefault(tuple(prompt_ids), Group(prompt_ids))
+        for preference in preferences:
+            _add(group, preference, dataset, max_tokens, criteria)
+    dataset.groups = [group for group in groups.values() if group.pairs]
+    if not dataset.groups:
+        left_out = dataset.left_out()
+        limit = f" (the limit is {max_tokens} tokens)" if dataset.too_long else ""
+        raise BadData(f"{path.name} holds no pair to train on" + (f": {left_out}{limit}." if left_out else "."))
+    return dataset
+
+
+def _add(group: Group, found: _Preference, dataset: Dataset, max_tokens: int, criteria: Collection[str]) -> None:
+    if criteria and found.criterion not in criteria:
+        dataset.other_criteria += 1
+    elif found.chosen == found.rejected:
+        dataset.equal += 1
+    elif len(group.prompt_ids) + max(len(found.chosen), len(found.rejected)) > max_tokens:
+        dataset.too_long += 1
+    else:
+        chosen, rejected = group.add(found.chosen), group.add(found.rejected)
+        group.pairs.append(Pair(chosen, rejected, found.weight, found.margin, found.criterion))
 
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     if not path.is_file():
         raise BadData(f"There is no data file {path}.")
     try:
-        with path.open(encoding="utf-8") as file:
+        with path.open(encoding="utf-8-sig") as file:
             for number, line in enumerate(file, start=1):
                 if line.strip():
                     yield number, _row(path, number, line)
@@ -102,51 +145,65 @@ def _row(path: Path, number: int, line: str) -> dict[str, Any]:
         row = json.loads(line)
     except ValueError as error:
         raise BadData(f"{path.name}, line {number}: not valid JSON ({error}).") from error
-    for name in ("prompt", "chosen", "rejected"):
-        if not isinstance(row, dict) or not isinstance(row.get(name), str) or not row[name].strip():
-            raise BadData(f'{path.name}, line {number}: "{name}" is missing, empty or not text.')
+    if not isinstance(row, dict):
+        raise BadData(f"{path.name}, line {number}: no object of names and values.")
     return row
 
 
-def _completion_ids(tokenizer: Any, row: dict[str, Any], side: str) -> list[int]:
-    """The tokens of one story with one end token: the sampler's own if the row has them."""
-    ids = row.get(f"{side}_ids")
-    if ids is None:
-        ids = tokenizer.encode(row[side], add_special_tokens=False)
-    elif not isinstance(ids, list) or not ids or not all(type(i) is int and i >= 0 for i in ids):
-        raise ValueError(f"{side}_ids is no list of token ids")
-    return list(ids) if ids[-1:] == [tokenizer.eos_token_id] else [*ids, tokenizer.eos_token_id]
+def _read_row(texts: Texts, row: dict[str, Any]) -> tuple[list[int], list[_Preference]]:
+    prompt = texts.prompt(row)
+    if "completions" in row:
+        return prompt.ids, _comparison(texts, prompt, row)
+    chosen, rejected = (texts.completion(prompt, row, side) for side in ("chosen", "rejected"))
+    return prompt.ids, [_preference(chosen, rejected, row)]
 
 
-def _weight(row: dict[str, Any]) -> float:
-    weight = row.get("weight", 1.0)
-    if isinstance(weight, bool) or not isinstance(weight, int | float):
-        raise ValueError(f"weight is {weight!r}: it must be a number above 0")
-    if not 0 < weight < float("inf"):
-        raise ValueError(f"weight is {float(weight)}: it must be above 0")
-    return float(weight)
+def _preference(chosen: list[int], rejected: list[int], row: dict[str, Any]) -> _Preference:
+    criterion = row.get("criterion", OVERALL)
+    if not isinstance(criterion, str):
+        raise BadRow(f"criterion is {criterion!r}: it must be text")
+    weight = _number(row, "weight", 1.0)
+    if not weight > 0:
+        raise BadRow(f"weight is {weight}: it must be above 0")
+    # how far experts agree is the margin that our exports know
+    return _Preference(chosen, rejected, weight, _number(row, "margin", weight), criterion)
 
 
-def optimizer_batches(groups: list[Group], batch_pairs: int, *, seed: int) -> list[list[Group]]:
-    """The groups in a seeded order, cut so that each batch has `batch_pairs` pairs or a little more.
-
-    A prompt's pairs stay together: they share its stories (Ouyang et al., 2022, section 3.5).
-    """
-    order = torch.randperm(len(groups), generator=torch.Generator().manual_seed(seed)).tolist()
-    batches: list[list[Group]] = [[]]
-    for index in order:
-        if sum(len(g.pairs) for g in batches[-1]) >= batch_pairs:
-            batches.append([])
-        batches[-1].append(groups[index])
-    return batches
+def _number(row: dict[str, Any], name: str, default: float) -> float:
+    value = row.get(name, default)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise BadRow(f"{name} is {value!r}: it must be a number")
+    if not 0 <= value <= sys.float_info.max:
+        raise BadRow(f"{name} is {str(value)[:20]}: it must be a number not below 0")
+    return float(value)
 
 
-def micro_batches(groups: list[Group], stories: int) -> list[list[Group]]:
-    """The groups cut so that at most `stories` completions (or one group) are in the model at once."""
-    parts: list[list[Group]] = [[]]
-    for group in groups:
-        size = sum(len(g.completions) for g in parts[-1])
-        if parts[-1] and size + len(group.completions) > stories:
-            parts.append([])
-        parts[-1].append(group)
-    return parts
+def _comparison(texts: Texts, prompt: Any, row: dict[str, Any]) -> list[_Preference]:
+    """A prompt's stories with "pairs", or with "ranks" (1 is best, ties allowed), or best first."""
+    stories = row["completions"]
+    if not isinstance(stories, list) or len(stories) < 2:
+        raise BadRow("completions must be a list of two stories or more")
+    ids = [texts.story(prompt, story, f"completions[{i}]") for i, story in enumerate(stories)]
+    if "pairs" in row:
+        return [_listed_pair(ids, pair, row) for pair in _list(row, "pairs")]
+    ranks = _list(row, "ranks") if "ranks" in row else list(range(len(ids)))
+    if len(ranks) != len(ids) or not all(type(rank) is int for rank in ranks):
+        raise BadRow("ranks must be a list of whole numbers, one for each completion")
+    order = sorted(range(len(ids)), key=lambda i: ranks[i])
+    return [_preference(ids[i], ids[j], row) for i, j in combinations(order, 2) if ranks[i] < ranks[j]]
+
+
+def _list(row: dict[str, Any], name: str) -> list[Any]:
+    if not isinstance(row[name], list):
+        raise BadRow(f"{name} must be a list")
+    return row[name]
+
+
+def _listed_pair(ids: list[list[int]], pair: Any, row: dict[str, Any]) -> _Preference:
+    if not isinstance(pair, dict):
+        raise BadRow(f"{pair!r} is no pair: give an object with chosen and rejected")
+    sides: list[Any] = [pair.get(side) for side in ("chosen", "rejected")]
+    if not all(type(index) is int and 0 <= index < len(ids) for index in sides):
+        raise BadRow(f"a pair's chosen and rejected must be numbers of completions, 0 to {len(ids) - 1}")
+    of_all: dict[str, Any] = {name: row[name] for name in ("criterion", "weight", "margin") if name in row}
+    return _preference(ids[sides[0]], ids[sides[1]], {**of_all, **pair})

@@ -15,7 +15,7 @@ def merge(model: Path, adapter: Path, out: Path) -> None:
 
     temporary = out.with_name(out.name + ".new")
     shutil.rmtree(temporary, ignore_errors=True)
-    load_model(model, adapter).save_pretrained(temporary, safe_serialization=True)
+    load_model(model, adapter, exact=True).save_pretrained(temporary, safe_serialization=True)
     load_tokenizer(model).save_pretrained(temporary)
     sync(temporary)
     shutil.rmtree(out, ignore_errors=True)

@@ -1,252 +1,308 @@
-"""The training loop.
+"""The training loop of one stage.
 
-The reference is the model as it is before the first step: its log-probabilities of all
-completions are computed once, so that no second model is held and it cannot change.
+The reference is the model as it is before the first step (or another that is named): its
+log-probabilities of all completions are computed once, so that no second model is held and it
+cannot change.
 """
 
-import dataclasses
-import hashlib
 import math
-import shutil
-from collections.abc import Callable
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from generation.engines.loading import context_length, load_model, load_tokenizer
-from generation.engines.values import weights_hash
+from generation.engines.loading import load_model, load_tokenizer
 from training.dpo import checkpoint
-from training.dpo.data import BadData, Dataset, Group, micro_batches, optimizer_batches, read_pairs
-from training.dpo.logps import completion_lengths, completion_logps
-from training.dpo.losses import PairLogps, dpo_loss, sft_loss
+from training.dpo.data import BadData, Dataset, Group
+from training.dpo.distributed import whole
+from training.dpo.linear import use_onednn
+from training.dpo.logps import Scorer, scorer_for
+from training.dpo.metrics import EvalMetrics, StepMetrics, Sums
+from training.dpo.objective import Objective
+from training.dpo.plan import Batch, batch_of, epochs, group_tokens, hold_out, micro_batches
+from training.dpo.policy import load_policy, precision_of, save_policy
+from training.dpo.record import Result, write_record
+from training.dpo.reference import ReferenceLogps, compute, distinct_groups, longest
+from training.dpo.run import Keys, Run, keys
 from training.dpo.settings import DPOSettings
+from training.dpo.stops import TrainingFailed, check_finite, check_step_0, reason_to_stop
 
-
-class TrainingFailed(RuntimeError):
-    """Training ended without a result; the message says why and what to do."""
-
-
-@dataclass(frozen=True)
-class StepMetrics:
-    """One optimizer step. Names as in TRL: rewards are beta * log(pi/ref), averaged over pairs by weight.
-
-    kl: mean over the step's completions of log ref - log pi, in nats a story; an estimate of
-    KL(ref || pi) where the reference wrote them.
-    """
-
-    step: int
-    total_steps: int
-    epoch: float
-    loss: float
-    rewards_chosen: float
-    rewards_rejected: float
-    rewards_margins: float
-    rewards_accuracies: float
-    kl: float
-    learning_rate: float
-    grad_norm: float
+__all__ = ["Callbacks", "Result", "TrainingFailed", "train"]
 
 
 @dataclass(frozen=True)
-class Result:
-    """What a run made: `directory` holds full weights, or a PEFT adapter if method is "lora"."""
+class Callbacks:
+    """How a run tells of itself. Called in the first process alone."""
 
-    directory: Path
-    steps: int
-    pairs: int
-    too_long: int
+    on_start: Callable[[Dataset, int], None] = lambda dataset, done: None
+    on_step: Callable[[StepMetrics], None] = lambda metrics: None
+    on_eval: Callable[[EvalMetrics], None] = lambda metrics: None
+    on_note: Callable[[str], None] = lambda note: None
 
 
 @dataclass
-class _Run:
+class _State:
     """The parts of a run that its steps share."""
 
+    run: Run
+    keys: Keys
     model: Any
     optimizer: torch.optim.Optimizer
-    settings: DPOSettings
-    pad_id: int
-    reference: dict[int, torch.Tensor]  # id(group) -> log-probabilities [completions]
-    steps: int
+    objective: Objective
+    plan: list[list[Batch]]
+    held_out: Batch
+    position: checkpoint.Position
+    callbacks: Callbacks
+
+    @property
+    def steps(self) -> int:
+        return sum(map(len, self.plan))
+
+    @property
+    def trained(self) -> list[torch.Tensor]:
+        return [p for p in self.model.parameters() if p.requires_grad]
 
 
-def train(
-    *,
-    model_directory: Path,
-    adapter: Path | None,
-    data: Path,
-    out: Path,
-    settings: DPOSettings,
-    on_start: Callable[[Dataset, int], None] = lambda dataset, steps: None,
-    on_step: Callable[[StepMetrics], None] = lambda metrics: None,
-) -> Result:
-    """Train the policy in `model_directory` (with `adapter`, if any) on the pairs in `data`.
+def train(run: Run, callbacks: Callbacks | None = None) -> Result:
+    """Train a policy on pairs, as `run` says.
 
     Goes on from out/checkpoint if there is one, to the same result as an unbroken run. The result
-    appears in out/policy, whole or not at all. Raises EngineError, BadData, BadCheckpoint,
-    TrainingFailed.
+    appears in out/policy, whole or not at all. Raises EngineError, BadData, BadSettings,
+    BadCheckpoint, TrainingFailed.
     """
-    torch.manual_seed(settings.seed)
-    tokenizer = load_tokenizer(model_directory)
-    dataset = read_pairs(data, tokenizer, max_tokens=min(settings.max_tokens, context_length(model_directory)))
-    run = _start(model_directory, adapter, dataset, tokenizer, settings)
-    out.mkdir(parents=True, exist_ok=True)
-    key = _run_key(model_directory, adapter, data, settings)
-    done = checkpoint.load(out / "checkpoint", run.model, run.optimizer, key)
-    on_start(dataset, done)
-    step = 0
-    for epoch, batches in enumerate(_epochs(dataset, settings)):
-        for index, batch in enumerate(batches, start=1):
-            step += 1
-            if step <= done:
-                continue
-            on_step(_step(run, batch, step, epoch + index / len(batches)))
-            if step % settings.checkpoint_steps == 0:
-                checkpoint.save(out / "checkpoint", run.model, run.optimizer, checkpoint.Position(step, key))
-    directory = _save(run.model, tokenizer, out / "policy")
-    checkpoint.remove(out / "checkpoint")
-    return Result(directory, step, dataset.pairs, dataset.too_long)
-
-
-def _start(
-    model_directory: Path, adapter: Path | None, dataset: Dataset, tokenizer: Any, settings: DPOSettings
-) -> _Run:
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = load_model(model_directory, adapter).float().to(device)
-    _check_vocabulary(dataset, model.get_input_embeddings().num_embeddings)
-    pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-    reference = {id(g): _reference_logps(model, g, pad_id) for g in dataset.groups}
-    if settings.method == "lora":
-        model = _with_lora(model, settings)
-    trained = [p for p in model.parameters() if p.requires_grad]
-    return _Run(
-        model=model.eval(),  # no dropout: policy and reference must agree before the first step
-        optimizer=torch.optim.AdamW(trained, lr=settings.learning_rate, weight_decay=0.0),
-        settings=settings,
-        pad_id=pad_id,
-        reference=reference,
-        steps=sum(map(len, _epochs(dataset, settings))),
+    callbacks = callbacks if callbacks and run.processes.first else Callbacks()
+    run.check()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()  # what an earlier stage has left is free
+    given, run = run, run.settled()
+    torch.manual_seed(run.settings.seed)
+    tokenizer = load_tokenizer(run.model)
+    dataset = run.read(tokenizer)
+    state = _start(run, dataset, tokenizer, callbacks)
+    for epoch, last, batch in _batches_to_do(state):
+        if state.position.stopped:
+            break
+        _step(state, batch, epoch)
+        _after_step(state, epoch, last=last)
+    if run.settings.patience:
+        _restore_best(state)
+    position = state.position
+    result = Result(
+        run.out / "policy", position.step, dataset.pairs, dataset.too_long, position.stopped, state.keys.run
     )
+    _finish(state, tokenizer, result, given)
+    return result
 
 
-def _epochs(dataset: Dataset, settings: DPOSettings) -> list[list[list[Group]]]:
-    """The batches of each epoch; their number can differ, since a prompt's pairs stay together."""
-    seeds = range(settings.seed, settings.seed + settings.epochs)
-    return [optimizer_batches(dataset.groups, settings.batch_pairs, seed=seed) for seed in seeds]
+def _start(run: Run, dataset: Dataset, tokenizer: Any, callbacks: Callbacks) -> _State:
+    settings, device = run.settings, run.processes.device()
+    training, held_out = hold_out(dataset, settings.eval_share, settings.seed)
+    limit = run.token_limit()
+    plan = epochs(training, settings, max_tokens=limit)
+    evaluation = batch_of(held_out, replace(settings, contrastive_weight=0.0), max_tokens=limit) if held_out else []
+    found = keys(run)
+    callbacks.on_start(dataset, checkpoint.position_of(run.out / "checkpoint", found.run).step)
+    model = load_policy(run.model, run.adapter, settings, device)
+    _check_vocabulary(dataset.groups, model)
+    distinct = distinct_groups([*chain(*plan), evaluation], run.settings.micro_batch_tokens)
+    probe = longest(distinct)
+    scorer = _scorer(run, model, tokenizer, probe)
+    if not scorer.packed:
+        callbacks.on_note("this model's attention cannot share prompts: stories are padded, which is slower")
+    objective = Objective(scorer, ReferenceLogps(), settings)
+    callbacks.on_note(run.time_estimate(_seconds_a_token(scorer, probe), distinct, plan))
+    _compute_reference(run, objective, distinct, tokenizer, probe, found.reference_file(run))
+    run.processes.shard(model)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
+    run.out.mkdir(parents=True, exist_ok=True)
+    position = checkpoint.load(run.out / "checkpoint", model, optimizer, found.run)
+    if not position.step and run.processes.first:
+        checkpoint.remove(run.out / "best")  # of a run that was killed before its first checkpoint
+    return _State(run, found, model, optimizer, objective, plan, evaluation, position, callbacks)
 
 
-def _check_vocabulary(dataset: Dataset, size: int) -> None:
-    largest = max(max(ids) for g in dataset.groups for ids in (g.prompt_ids, *g.completions))
+def _scorer(run: Run, model: Any, tokenizer: Any, probe: Group) -> Scorer:
+    pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    precision = precision_of(run.settings, run.processes.device())
+    return scorer_for(model, pad_id, probe, precision=precision, fused=not run.processes.sharded)
+
+
+def time_a_pass(run: Run, tokenizer: Any, group: Group) -> float:
+    """Seconds a token of a forward pass on this machine, for an estimate."""
+    model = load_policy(run.model, run.adapter, run.settings, run.processes.device())
+    probe = longest([group])
+    return _seconds_a_token(_scorer(run, model, tokenizer, probe), probe)
+
+
+@torch.no_grad()
+def _seconds_a_token(scorer: Scorer, group: Group) -> float:
+    """Of a pass on what the scorer has been tried on: its kernels are compiled by now."""
+    began = time.monotonic()
+    sum(t.sum().item() for t in scorer.token_logps([group]))
+    return (time.monotonic() - began) / group_tokens(group)
+
+
+def _check_vocabulary(groups: list[Group], model: Any) -> None:
+    size = model.get_input_embeddings().weight.shape[0]
+    largest = max(max(ids) for g in groups for ids in (g.prompt_ids, *g.completions))
     if largest >= size:
         raise BadData(
             f"The data holds token id {largest}, but the model knows {size} tokens: it is another model's data."
         )
 
 
-@torch.no_grad()
-def _reference_logps(model: Any, group: Group, pad_id: int) -> torch.Tensor:
-    return completion_logps(model, [group], pad_id).cpu()
+def _compute_reference(
+    run: Run, objective: Objective, groups: list[Group], tokenizer: Any, probe: Group, path: Path
+) -> None:
+    """Read what an earlier run has kept, compute the rest, and keep it."""
+    known, processes = objective.reference, run.processes
+    known.read(path)
+    missing = [group for group in groups if known.lacks(group)]
+    if not missing:
+        return
+    scorer = objective.scorer
+    if run.reference:
+        other = load_model(run.reference, run.reference_adapter, exact=True).to(processes.device())
+        _check_vocabulary(groups, other)
+        if processes.device().type == "cpu":
+            use_onednn(other)
+        scorer = _scorer(run, other, tokenizer, probe)
+    # a new adapter adds nothing yet: without it the reference is the same, and cheaper
+    new = run.settings.method == "lora" and not run.adapter and not run.reference
+    with scorer.model.disable_adapter() if new else nullcontext():
+        mine = [group for group, _ in processes.mine(missing)]
+        compute(known, mine, scorer.token_logps, run.settings.micro_batch_tokens)
+    known.take(processes.gathered(known.found))
+    if processes.first:
+        known.write(path)
+    processes.wait()
 
 
-def _with_lora(model: Any, settings: DPOSettings) -> Any:
-    from peft import LoraConfig, get_peft_model
-
-    return get_peft_model(
-        model,
-        LoraConfig(
-            r=settings.lora_rank,
-            lora_alpha=2 * settings.lora_rank,
-            target_modules="all-linear",
-            task_type="CAUSAL_LM",
-        ),
-    )
+def _batches_to_do(state: _State) -> Iterator[tuple[float, bool, Batch]]:
+    """(epochs so far after it, whether it is an epoch's last, batch) for each step still to be done."""
+    done, number = state.position.step, 0
+    for epoch, batches in enumerate(state.plan):
+        for index, batch in enumerate(batches, start=1):
+            number += 1
+            if number > done:
+                yield round(epoch + index / len(batches), 4), index == len(batches), batch
 
 
-def _step(run: _Run, batch: list[Group], step: int, epoch: float) -> StepMetrics:
-    """One optimizer step on all pairs of `batch`: loss = sum(w * l) / sum(w), however it is cut."""
-    settings = run.settings
-    rate = settings.learning_rate * _schedule(step - 1, run.steps, settings.warmup)
-    for part in run.optimizer.param_groups:
+def _step(state: _State, batch: Batch, epoch: float) -> None:
+    """One optimizer step on all pairs of `batch`: loss = sum(share * loss), however it is cut."""
+    settings, processes = state.run.settings, state.run.processes
+    began, step = time.monotonic(), state.position.step + 1
+    rate = settings.learning_rate * rate_factor(step - 1, state.steps, settings)
+    for part in state.optimizer.param_groups:
         part["lr"] = rate
-    total = sum(pair.weight for group in batch for pair in group.pairs)
-    sums = dict.fromkeys(("loss", "chosen", "rejected", "correct"), 0.0)
-    kl: list[float] = []
-    run.optimizer.zero_grad()
-    for groups in micro_batches(batch, settings.micro_batch_stories):
-        logps, weights = _pair_logps(run, groups, kl)
-        found = dpo_loss(logps, beta=settings.beta, loss=settings.loss)
-        losses = found.losses + settings.sft_weight * sft_loss(logps) if settings.sft_weight else found.losses
-        share = (weights * losses).sum() / total
-        share.backward()
-        sums["loss"] += share.item()
-        sums["chosen"] += (weights * found.chosen_rewards).sum().item() / total
-        sums["rejected"] += (weights * found.rejected_rewards).sum().item() / total
-        sums["correct"] += (weights * (found.chosen_rewards > found.rejected_rewards)).sum().item() / total
-    norm = torch.nn.utils.clip_grad_norm_(
-        [p for p in run.model.parameters() if p.requires_grad], settings.max_grad_norm or float("inf")
-    )
-    if not (math.isfinite(sums["loss"]) and torch.isfinite(norm)):
-        what = "loss" if not math.isfinite(sums["loss"]) else "gradient"
-        raise TrainingFailed(
-            f"The {what} became {sums['loss'] if what == 'loss' else norm.item()} at step {step}. Try a lower "
-            "learning rate or a higher beta, in a new output directory."
-        )
-    run.optimizer.step()
-    return StepMetrics(
+    state.optimizer.zero_grad()
+    sums = _pass(state, batch, backward=True)
+    processes.gradients_added(state.model)
+    limit = settings.max_grad_norm or float("inf")
+    norm = whole(torch.nn.utils.clip_grad_norm_(state.trained, limit)).item()
+    check_finite(sums["loss"], norm, step)
+    if step == 1 and not state.run.reference:
+        check_step_0(sums, bf16=state.objective.scorer.precision == "bf16")
+    state.optimizer.step()
+    seconds = time.monotonic() - began
+    tokens = state.position.tokens + int(sums["tokens"])
+    metrics = StepMetrics(
+        **sums.means(),
         step=step,
-        total_steps=run.steps,
-        epoch=round(epoch, 4),
-        loss=sums["loss"],
-        rewards_chosen=sums["chosen"],
-        rewards_rejected=sums["rejected"],
-        rewards_margins=sums["chosen"] - sums["rejected"],
-        rewards_accuracies=sums["correct"],
-        kl=sum(kl) / len(kl),
+        total_steps=state.steps,
+        epoch=epoch,
         learning_rate=rate,
-        grad_norm=norm.item(),
+        grad_norm=norm,
+        num_tokens=tokens,
+        pairs_per_second=round(sum(term.weight > 0 for work in batch for term in work.terms) / seconds, 3),
+        tokens_per_second=round(sums["tokens"] / seconds, 1),
+        stage=state.run.stage,
     )
+    state.callbacks.on_step(metrics)
+    state.position = replace(state.position, step=step, tokens=tokens, stopped=reason_to_stop(metrics, settings))
 
 
-def _pair_logps(run: _Run, groups: list[Group], kl: list[float]) -> tuple[PairLogps, torch.Tensor]:
-    """Each distinct story once through the model; then the pairs are picked from those numbers."""
-    policy = completion_logps(run.model, groups, run.pad_id)
-    reference = torch.cat([run.reference[id(g)] for g in groups]).to(policy.device)
-    lengths = completion_lengths(groups).to(policy.device)
-    kl += (reference - policy.detach()).tolist()
-    chosen, rejected, weights, offset = [], [], [], 0
-    for group in groups:
-        chosen += [offset + pair.chosen for pair in group.pairs]
-        rejected += [offset + pair.rejected for pair in group.pairs]
-        weights += [pair.weight for pair in group.pairs]
-        offset += len(group.completions)
-    logps = PairLogps(
-        policy[chosen], policy[rejected], reference[chosen], reference[rejected], lengths[chosen], lengths[rejected]
-    )
-    return logps, torch.tensor(weights, device=policy.device)
+def _pass(state: _State, batch: Batch, *, backward: bool) -> Sums:
+    """The batch through the model, this process's part of it; the figures of all processes."""
+    run, sums = state.run, Sums()
+    for part, counted in run.processes.mine(micro_batches(batch, run.settings.micro_batch_tokens)):
+        loss = state.objective.loss(part, sums if counted else Sums())
+        if backward:
+            (loss * (run.processes.scale() if counted else 0.0)).backward()
+    run.processes.add_up([sums.values])
+    if not backward:
+        run.processes.reshard(state.model)
+    return sums
 
 
-def _schedule(step: int, steps: int, warmup: float) -> float:
-    """Linear warm-up over the first share of steps, then a half cosine to a tenth of the rate."""
-    first = warmup * steps
+def _after_step(state: _State, epoch: float, *, last: bool) -> None:
+    settings, step = state.run.settings, state.position.step
+    due = step % settings.eval_steps == 0 if settings.eval_steps else last
+    if state.held_out and (due or step == state.steps):
+        _evaluate(state, epoch)
+    if step % settings.checkpoint_steps == 0:
+        _save_checkpoint(state)
+
+
+def _save_checkpoint(state: _State) -> None:
+    checkpoint.save(state.run.out / "checkpoint", state.model, state.optimizer, state.position, state.run.processes)
+
+
+@torch.no_grad()
+def _evaluate(state: _State, epoch: float) -> None:
+    """The held-out pairs; the best weights so far are kept if the run may stop early."""
+    position = state.position
+    found = _pass(state, state.held_out, backward=False).means()
+    state.callbacks.on_eval(EvalMetrics(**found, step=position.step, epoch=epoch, stage=state.run.stage))
+    patience = state.run.settings.patience
+    if math.isfinite(found["loss"]) and (position.best_loss is None or found["loss"] < position.best_loss):
+        state.position = replace(position, best_loss=found["loss"], waited=0)
+        if patience:
+            checkpoint.save(state.run.out / "best", state.model, state.optimizer, state.position, state.run.processes)
+        return
+    waited = position.waited + 1
+    stopped = position.stopped
+    if patience and waited >= patience:
+        stopped = f"the held-out loss has not fallen in {waited} evaluations; the weights of the lowest are kept"
+    state.position = replace(position, waited=waited, stopped=stopped)
+
+
+def _restore_best(state: _State) -> None:
+    state.run.processes.wait()  # the first may still be writing
+    if (state.run.out / "best").exists():
+        checkpoint.load(state.run.out / "best", state.model, state.optimizer, state.position.run)
+
+
+def _finish(state: _State, tokenizer: Any, result: Result, given: Run) -> None:
+    """Write the result, and take away what only a run that is under way needs."""
+    run, model = state.run, state.model
+    gathered = checkpoint.trained_weights(model, keep=run.processes.first) if run.processes.sharded else {}
+    if run.processes.first:
+        if gathered:
+            model = load_policy(run.model, run.adapter, run.settings, torch.device("cpu"))
+            checkpoint.put_back(model, gathered)
+        save_policy(model, tokenizer, result.directory)
+        write_record(given, result)
+        for name in ("checkpoint", "best"):
+            checkpoint.remove(run.out / name)
+        if not run.cache:
+            state.keys.reference_file(run).unlink(missing_ok=True)
+    run.processes.wait()
+
+
+def rate_factor(step: int, steps: int, settings: DPOSettings) -> float:
+    """What the learning rate is multiplied with in step `step` (from 0): linear warm-up over the first
+    share of steps, then constant, or down to a tenth in a line or half a cosine."""
+    first = settings.warmup * steps
     if step < first:
         return (step + 1) / (first + 1)
-    return 0.1 + 0.45 * (1 + math.cos(math.pi * min((step - first) / max(steps - first, 1), 1)))
-
-
-def _run_key(model_directory: Path, adapter: Path | None, data: Path, settings: DPOSettings) -> str:
-    """What a checkpoint belongs to. How a batch is cut and when it is saved do not change the result."""
-    weights = weights_hash(*[d for d in (model_directory, adapter) if d])
-    fixed = dataclasses.replace(settings, micro_batch_stories=2, checkpoint_steps=1)
-    return hashlib.sha256(f"{weights}{fixed.to_json()}".encode() + data.read_bytes()).hexdigest()
-
-
-def _save(model: Any, tokenizer: Any, directory: Path) -> Path:
-    temporary = directory.with_name(directory.name + ".new")
-    shutil.rmtree(temporary, ignore_errors=True)
-    model.save_pretrained(temporary, safe_serialization=True)
-    tokenizer.save_pretrained(temporary)
-    checkpoint.sync(temporary)
-    shutil.rmtree(directory, ignore_errors=True)
-    temporary.rename(directory)
-    return directory
+    if settings.schedule == "constant":
+        return 1.0
+    share = min((step - first) / max(steps - first, 1), 1)
+    return 1 - 0.9 * share if settings.schedule == "linear" else 0.1 + 0.45 * (1 + math.cos(math.pi * share))

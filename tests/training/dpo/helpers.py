@@ -3,15 +3,18 @@
 import json
 import shutil
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file
 
+from training.dpo.distributed import Processes
+from training.dpo.metrics import EvalMetrics, StepMetrics
+from training.dpo.run import Run as TrainerRun
 from training.dpo.settings import DPOSettings
-from training.dpo.trainer import Result, StepMetrics, train
+from training.dpo.trainer import Callbacks, Result, train
 
 WORDS = [
     "once",
@@ -55,6 +58,8 @@ def write_pairs(path: Path, rows: Iterable[dict[str, Any]]) -> Path:
 class Run:
     result: Result
     metrics: list[StepMetrics]
+    evaluations: list[EvalMetrics]
+    notes: list[str]
 
 
 def run(
@@ -63,21 +68,33 @@ def run(
     rows: Iterable[dict[str, Any]],
     *,
     adapter: Path | None = None,
+    reference: Path | None = None,
+    cache: Path | None = None,
+    processes: Processes | None = None,
     on_step: Callable[[StepMetrics], None] = lambda metrics: None,
     **settings: Any,
 ) -> Run:
     """Train on `rows` into `out`; the data file lies beside it."""
     metrics: list[StepMetrics] = []
+    evaluations: list[EvalMetrics] = []
+    notes: list[str] = []
 
     def keep(step: StepMetrics) -> None:
-        metrics.append(step)
+        metrics.append(replace(step, pairs_per_second=0, tokens_per_second=0))  # those of a clock
         on_step(step)
 
-    data = write_pairs(out.with_name(out.name + ".jsonl"), rows)
-    result = train(
-        model_directory=model, adapter=adapter, data=data, out=out, settings=DPOSettings(**settings), on_step=keep
+    wanted = TrainerRun(
+        model=model,
+        data=write_pairs(out.with_name(out.name + ".jsonl"), rows),
+        out=out,
+        settings=DPOSettings(**settings).check(),
+        adapter=adapter,
+        reference=reference,
+        cache=cache,
+        processes=processes or Processes(),
     )
-    return Run(result, metrics)
+    result = train(wanted, Callbacks(on_step=keep, on_eval=evaluations.append, on_note=notes.append))
+    return Run(result, metrics, evaluations, notes)
 
 
 class Killed(Exception):

@@ -8,6 +8,7 @@ from safetensors.torch import load_file, save_file
 
 from training.dpo import checkpoint
 from training.dpo.checkpoint import BadCheckpoint, Position
+from training.dpo.distributed import Processes
 
 KEY = "model, data and settings"
 
@@ -40,11 +41,56 @@ def saved(tmp_path: Path) -> Path:
 
 
 def test_no_checkpoint_means_no_step_is_done(tmp_path: Path):
-    assert checkpoint.load(tmp_path / "checkpoint", *parts(), KEY) == 0
+    assert checkpoint.load(tmp_path / "checkpoint", *parts(), KEY) == Position(0, KEY)
+
+
+def test_load_returns_the_position_that_was_saved(tmp_path: Path):
+    position = Position(7, KEY, tokens=99, best_loss=0.25, waited=2, stopped="kl was 9.0")
+    checkpoint.save(tmp_path / "checkpoint", *parts(), position)
+    assert checkpoint.load(tmp_path / "checkpoint", *parts(), KEY) == position
+
+
+def test_a_position_without_its_later_fields_has_their_defaults(saved: Path):
+    """As an earlier version of the trainer wrote it."""
+    (saved / "position.json").write_text(json.dumps({"step": 2, "run": KEY}))
+    assert checkpoint.load(saved, *parts(), KEY) == Position(2, KEY)
+
+
+def test_the_position_is_read_without_a_model(saved: Path):
+    assert checkpoint.position_of(saved, KEY) == Position(2, KEY)
+
+
+def test_the_position_is_that_of_the_checkpoint_before_if_the_last_is_not_in_place(saved: Path):
+    saved.rename(saved.with_name("checkpoint.old"))
+    assert checkpoint.position_of(saved, KEY).step == 2
+
+
+def test_the_position_of_another_run_is_refused(saved: Path):
+    with pytest.raises(BadCheckpoint, match="another model, data or settings"):
+        checkpoint.position_of(saved, "another key")
+
+
+@pytest.mark.parametrize("text", ["", "[]", "2", '{"step": 2}', '{"ste'])
+def test_a_position_that_cannot_be_read_is_refused(saved: Path, text: str):
+    (saved / "position.json").write_text(text)
+    with pytest.raises(BadCheckpoint, match="is broken .*Delete it to start anew"):
+        checkpoint.position_of(saved, KEY)
+
+
+def test_only_the_first_process_writes(tmp_path: Path):
+    checkpoint.save(tmp_path / "checkpoint", *parts(), Position(1, KEY), Processes(rank=1, count=2))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_checkpoint_that_is_removed_leaves_nothing_beside_it(saved: Path):
+    for suffix in (".old", ".new"):
+        saved.with_name(saved.name + suffix).mkdir()
+    checkpoint.remove(saved)
+    assert list(saved.parent.iterdir()) == []
 
 
 def test_load_returns_the_steps_done(saved: Path):
-    assert checkpoint.load(saved, *parts(), KEY) == 2
+    assert checkpoint.load(saved, *parts(), KEY).step == 2
 
 
 def test_a_loaded_run_goes_on_to_the_same_weights(saved: Path):
@@ -71,7 +117,7 @@ def test_a_weight_that_never_had_a_gradient_does_not_stop_a_run_going_on(tmp_pat
     model[0](torch.ones(1, 3)).sum().backward()
     optimizer.step()
     checkpoint.save(tmp_path / "checkpoint", model, optimizer, Position(1, KEY))
-    assert checkpoint.load(tmp_path / "checkpoint", model, optimizer, KEY) == 1
+    assert checkpoint.load(tmp_path / "checkpoint", model, optimizer, KEY).step == 1
 
 
 def test_the_optimizers_averages_come_back_on_their_weights_device(saved: Path):
@@ -83,7 +129,7 @@ def test_the_optimizers_averages_come_back_on_their_weights_device(saved: Path):
 
 def test_a_checkpoint_replaces_the_one_before(saved: Path):
     save(saved, steps=3)
-    assert checkpoint.load(saved, *parts(), KEY) == 3
+    assert checkpoint.load(saved, *parts(), KEY).step == 3
 
 
 def test_nothing_lies_beside_a_checkpoint(saved: Path):
@@ -93,7 +139,7 @@ def test_nothing_lies_beside_a_checkpoint(saved: Path):
 
 def test_a_save_that_was_killed_between_its_renames_leaves_the_checkpoint_before(saved: Path):
     saved.rename(saved.with_name("checkpoint.old"))
-    assert checkpoint.load(saved, *parts(), KEY) == 2
+    assert checkpoint.load(saved, *parts(), KEY).step == 2
 
 
 def test_a_checkpoint_taken_back_is_in_its_place_again(saved: Path):
@@ -105,14 +151,14 @@ def test_a_checkpoint_taken_back_is_in_its_place_again(saved: Path):
 def test_the_newer_checkpoint_is_taken_if_the_one_before_is_still_there(saved: Path):
     saved.rename(saved.with_name("checkpoint.old"))
     save(saved.with_name("newer"), steps=3).rename(saved)
-    assert checkpoint.load(saved, *parts(), KEY) == 3
+    assert checkpoint.load(saved, *parts(), KEY).step == 3
 
 
 def test_a_half_written_checkpoint_is_not_taken(saved: Path):
     half = saved.with_name("checkpoint.new")
     half.mkdir()
     (half / "position.json").write_text(json.dumps({"step": 99, "run": KEY}))
-    assert checkpoint.load(saved, *parts(), KEY) == 2
+    assert checkpoint.load(saved, *parts(), KEY).step == 2
 
 
 def test_a_half_written_checkpoint_does_not_stop_the_next(saved: Path):
@@ -120,7 +166,7 @@ def test_a_half_written_checkpoint_does_not_stop_the_next(saved: Path):
     half.mkdir()
     (half / "state.safetensors").write_bytes(b"half")
     save(saved, steps=3)
-    assert checkpoint.load(saved, *parts(), KEY) == 3
+    assert checkpoint.load(saved, *parts(), KEY).step == 3
 
 
 def test_a_checkpoint_of_another_run_is_refused_with_advice(saved: Path):
@@ -157,6 +203,27 @@ def position_of_another_shape(directory: Path) -> None:
     (directory / "position.json").write_text('{"epoch": 2}')
 
 
+def position_of_no_names(directory: Path) -> None:
+    (directory / "position.json").write_text("[2]")
+
+
+def half_of_the_weights(directory: Path) -> None:
+    path = directory / "state.safetensors"
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def no_averages(directory: Path) -> None:
+    """A step without its averages."""
+    path = directory / "state.safetensors"
+    tensors = load_file(path)
+    save_file({name: t for name, t in tensors.items() if not name.startswith("exp_avg.")}, path)
+
+
+def weights_of_another_shape(directory: Path) -> None:
+    path = directory / "state.safetensors"
+    save_file({**load_file(path), "weight.0.weight": torch.ones(9, 9)}, path)
+
+
 def no_position(directory: Path) -> None:
     (directory / "position.json").unlink()
 
@@ -174,6 +241,10 @@ def position_is_not_text(directory: Path) -> None:
         cut_position,
         position_of_another_shape,
         no_position,
+        position_of_no_names,
+        half_of_the_weights,
+        no_averages,
+        weights_of_another_shape,
         position_is_not_text,
         pytest.param(
             lambda directory: save_file({"weight.other": torch.ones(1)}, directory / "state.safetensors"),

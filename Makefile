@@ -4,9 +4,11 @@ PORT ?= 8000
 JSON ?=
 ROUNDS ?= 2
 SEED ?= 0
+BENCH_DEVICE ?= cpu
+BENCH_STEPS ?= 8
 BIN := .venv/bin
 
-.PHONY: help demo install install-dev test loop check messages clean-loop
+.PHONY: help demo install install-dev test loop bench-dpo check messages clean-loop
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -23,6 +25,9 @@ loop: .venv/installed clean-loop ## The loop without a browser: simulated expert
 install: .venv/installed ## Make .venv with the pinned dependencies
 
 install-dev: .venv/installed-dev ## The same, with what tests and checks need
+
+bench-dpo: .venv/installed-dev ## Our trainer against TRL's: CPU seconds, wall clock, memory; BENCH_STEPS=64, BENCH_DEVICE=cuda, JSON=path
+	@$(BIN)/python -m training.bench --device $(BENCH_DEVICE) --steps $(BENCH_STEPS) $(if $(JSON),--json $(JSON)) $(ARGS)
 
 check: .venv/installed-dev ## Lint, types, import rules, migrations
 	@$(BIN)/ruff check .

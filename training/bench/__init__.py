@@ -1,0 +1,1 @@
+"""Our trainer against TRL's, in one call: `make bench-dpo`. Needs the packages that tests need."""

@@ -5,7 +5,8 @@ JSON ?=
 ROUNDS ?= 2
 SEED ?= 0
 BENCH_DEVICE ?= cpu
-BENCH_STEPS ?= 8
+BENCH_STEPS ?= 4
+BENCH_THREADS ?= 1
 BIN := .venv/bin
 
 .PHONY: help demo install install-dev test loop bench-dpo check messages clean-loop
@@ -27,7 +28,7 @@ install: .venv/installed ## Make .venv with the pinned dependencies
 install-dev: .venv/installed-dev ## The same, with what tests and checks need
 
 bench-dpo: .venv/installed-dev ## Our trainer against TRL's: CPU seconds, wall clock, memory; BENCH_STEPS=64, BENCH_DEVICE=cuda, JSON=path
-	@$(BIN)/python -m training.bench --device $(BENCH_DEVICE) --steps $(BENCH_STEPS) $(if $(JSON),--json $(JSON)) $(ARGS)
+	@$(BIN)/python -m training.bench --device $(BENCH_DEVICE) --steps $(BENCH_STEPS) --threads $(BENCH_THREADS) $(if $(JSON),--json $(JSON)) $(ARGS)
 
 check: .venv/installed-dev ## Lint, types, import rules, migrations
 	@$(BIN)/ruff check .

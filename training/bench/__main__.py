@@ -33,10 +33,10 @@ def main(argv: list[str] | None = None) -> int:
     add(
         "--steps",
         type=int,
-        default=8,
+        default=4,
         help="optimizer steps, of 8 prompts each, of the one epoch; 64: all of the pairs",
     )
-    add("--threads", type=int, default=os.cpu_count())
+    add("--threads", type=int, default=1, help="with more, waiting threads count as CPU seconds too")
     add("--ours-only", action="store_true", help="without TRL, where it is not installed: rates and memory, no ratios")
     add("--lab", type=Path, default=Path("var/bench"), help="where the model and the data are made")
     arguments = found.parse_args(argv)

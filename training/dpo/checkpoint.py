@@ -3,7 +3,8 @@
 import json
 import os
 import shutil
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -142,6 +143,17 @@ def remove(directory: Path) -> None:
     """Take the checkpoint away, and what a save that was killed has left beside it."""
     for suffix in ("", ".old", ".new"):
         shutil.rmtree(directory.with_name(directory.name + suffix), ignore_errors=True)
+
+
+@contextmanager
+def replacing(directory: Path) -> Iterator[Path]:
+    """A directory to write into; it takes the place of `directory` at the end, whole or not at all."""
+    temporary = directory.with_name(directory.name + ".new")
+    shutil.rmtree(temporary, ignore_errors=True)
+    yield temporary
+    sync(temporary)
+    shutil.rmtree(directory, ignore_errors=True)
+    temporary.rename(directory)
 
 
 def sync(directory: Path) -> None:

@@ -188,9 +188,6 @@ def run(arguments: argparse.Namespace) -> None:
         return _dry_run(whole, stages)
 
     def train_one(one: Run) -> Result:
-        if done := finished(one):
-            _say(f"{one.out / 'policy'} is there already: the same model, data and settings")
-            return done
         arguments.current = one.settled()
         reporter = Reporter(arguments.current, as_json=arguments.json, tensorboard=arguments.tensorboard)
         try:
@@ -198,7 +195,13 @@ def run(arguments: argparse.Namespace) -> None:
         finally:
             reporter.close()
 
-    result = run_stages(whole, stages, train_one) if stages else train_one(whole)
+    if stages:
+        result = run_stages(whole, stages, train_one)
+    elif done := finished(whole):
+        _say(f"{whole.out / 'policy'} is there already: the same model, data and settings")
+        result = done
+    else:
+        result = train_one(whole)
     if whole.processes.first:
         stopped = f", stopped early: {result.stopped}" if result.stopped else ""
         _say(f"{result.steps} steps on {result.pairs} pairs{stopped}: {result.directory}")
@@ -229,27 +232,23 @@ class Reporter:
         _say(_wants(self.run, dataset.groups))
 
     def step(self, metrics: Any) -> None:
-        row = self.log.write(metrics)
-        if self.as_json:
-            print(json.dumps(row), flush=True)
-            return
-        print(
+        self._tell(
+            metrics,
             f"step {metrics.step}/{metrics.total_steps}  loss {metrics.loss:.4f}  "
             f"rewards/accuracies {metrics.rewards_accuracies:.2f}  rewards/margins {metrics.rewards_margins:.2f}  "
             f"kl {metrics.kl:.2f}  {metrics.pairs_per_second:.1f} pairs/s",
-            flush=True,
         )
 
     def evaluation(self, metrics: Any) -> None:
-        row = self.log.write(metrics)
-        if self.as_json:
-            print(json.dumps(row), flush=True)
-            return
-        print(
+        self._tell(
+            metrics,
             f"after step {metrics.step}, held out:  loss {metrics.loss:.4f}  "
             f"rewards/accuracies {metrics.rewards_accuracies:.2f}  kl {metrics.kl:.2f}",
-            flush=True,
         )
+
+    def _tell(self, metrics: Any, words: str) -> None:
+        row = self.log.write(metrics)
+        print(json.dumps(row) if self.as_json else words, flush=True)
 
     def close(self) -> None:
         self.log.close()

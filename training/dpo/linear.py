@@ -71,16 +71,16 @@ def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = No
     return _Linear.apply(x.reshape(-1, x.shape[-1]), weight, bias).view(*x.shape[:-1], weight.shape[0])
 
 
-def product(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """x [n, k] times weight [m, k] transposed; either may be a transposed view."""
-    return torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
+def product(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+    """x [n, k] times weight [m, k] transposed, plus bias [m]; x and weight may be transposed views."""
+    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
 
 
 class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
         ctx.save_for_backward(rows if ctx.needs_input_grad[1] else None, weight)
-        return torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "")
+        return product(rows, weight, bias)
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # type: ignore[override]
@@ -109,8 +109,7 @@ class _LoraLinear(torch.autograd.Function):
         low = rows @ a.t()
         ctx.save_for_backward(rows, weight, a, b, low)
         ctx.scale = scale
-        found = torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "")
-        return found.addmm_(low, b.t(), alpha=scale)
+        return product(rows, weight, bias).addmm_(low, b.t(), alpha=scale)
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # type: ignore[override]

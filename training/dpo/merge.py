@@ -1,7 +1,6 @@
 """python -m training.dpo.merge MODEL ADAPTER OUT: full weights from a model and its PEFT adapter."""
 
 import os
-import shutil
 import sys
 from pathlib import Path
 
@@ -11,15 +10,11 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 def merge(model: Path, adapter: Path, out: Path) -> None:
     """Write the merged model and its tokenizer to `out`, whole or not at all. Raises EngineError."""
     from generation.engines.loading import load_model, load_tokenizer
-    from training.dpo.checkpoint import sync
+    from training.dpo.checkpoint import replacing
 
-    temporary = out.with_name(out.name + ".new")
-    shutil.rmtree(temporary, ignore_errors=True)
-    load_model(model, adapter, exact=True).save_pretrained(temporary, safe_serialization=True)
-    load_tokenizer(model).save_pretrained(temporary)
-    sync(temporary)
-    shutil.rmtree(out, ignore_errors=True)
-    temporary.rename(out)
+    with replacing(out) as temporary:
+        load_model(model, adapter, exact=True).save_pretrained(temporary, safe_serialization=True)
+        load_tokenizer(model).save_pretrained(temporary)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -1,7 +1,6 @@
 """The model that is trained: loaded, made ready for its device and method, and saved."""
 
 import copy
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -91,14 +90,10 @@ def _silence(thing: Any) -> None:
 
 def save_policy(model: Any, tokenizer: Any, directory: Path) -> Path:
     """Full weights, or a PEFT adapter, as safetensors with the tokenizer; whole or not at all."""
-    temporary = directory.with_name(directory.name + ".new")
-    shutil.rmtree(temporary, ignore_errors=True)
     inner = unwrapped(model)
-    silent, inner.config = inner.config, inner.config_as_loaded
-    model.save_pretrained(temporary, safe_serialization=True)
-    inner.config = silent
-    tokenizer.save_pretrained(temporary)
-    checkpoint.sync(temporary)
-    shutil.rmtree(directory, ignore_errors=True)
-    temporary.rename(directory)
+    with checkpoint.replacing(directory) as temporary:
+        silent, inner.config = inner.config, inner.config_as_loaded
+        model.save_pretrained(temporary, safe_serialization=True)
+        inner.config = silent
+        tokenizer.save_pretrained(temporary)
     return directory

@@ -94,16 +94,8 @@ def run_stages(whole: Run, stages: list[Stage], train: Callable[[Run], Result]) 
     last = result
     result = Result(whole.out / "policy", steps, pairs, too_long, stopped, last.key)
     if whole.processes.first:
-        _copy(last.directory, result.directory)
+        with checkpoint.replacing(result.directory) as temporary:
+            shutil.copytree(last.directory, temporary)
         write_record(whole, result, stages=[stage.name for stage in stages])
     whole.processes.wait()
     return result
-
-
-def _copy(source: Path, directory: Path) -> None:
-    temporary = directory.with_name(directory.name + ".new")
-    shutil.rmtree(temporary, ignore_errors=True)
-    shutil.copytree(source, temporary)
-    checkpoint.sync(temporary)
-    shutil.rmtree(directory, ignore_errors=True)
-    temporary.rename(directory)

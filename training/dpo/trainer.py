@@ -247,11 +247,11 @@ def _after_step(state: _State, epoch: float, *, last: bool) -> None:
     if state.held_out and (due or step == state.steps):
         _evaluate(state, epoch)
     if step % settings.checkpoint_steps == 0:
-        _save_checkpoint(state)
+        _save(state, "checkpoint")
 
 
-def _save_checkpoint(state: _State) -> None:
-    checkpoint.save(state.run.out / "checkpoint", state.model, state.optimizer, state.position, state.run.processes)
+def _save(state: _State, name: str) -> None:
+    checkpoint.save(state.run.out / name, state.model, state.optimizer, state.position, state.run.processes)
 
 
 @torch.no_grad()
@@ -264,7 +264,7 @@ def _evaluate(state: _State, epoch: float) -> None:
     if math.isfinite(found["loss"]) and (position.best_loss is None or found["loss"] < position.best_loss):
         state.position = replace(position, best_loss=found["loss"], waited=0)
         if patience:
-            checkpoint.save(state.run.out / "best", state.model, state.optimizer, state.position, state.run.processes)
+            _save(state, "best")
         return
     waited = position.waited + 1
     stopped = position.stopped

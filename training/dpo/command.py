@@ -258,10 +258,8 @@ def _wants(run: Any, groups: list[Any]) -> str:
     """A comparison is not cut: the largest may be more than the micro-batch."""
     from training.dpo.estimate import free_memory, gigabytes, memory, shapes
     from training.dpo.plan import group_tokens
-    from training.dpo.policy import precision_of
 
-    device = run.processes.device()
-    bf16 = precision_of(run.settings, device) == "bf16"
+    device, bf16 = run.processes.device(), run.precision() == "bf16"
     tokens = max(run.micro_batch_tokens(), *map(group_tokens, groups))
     wanted = memory(shapes(run.model), run.settings, tokens, bf16=bf16)
     return f"about {gigabytes(wanted)} of memory on {device.type}; {gigabytes(free_memory(device))} are free"

@@ -51,6 +51,7 @@ class Run:
                 raise BadSettings(
                     f"{place} lies where this run puts its result, and would be lost: name another --out."
                 )
+        check_model_directory(self.model)
 
     def read(self, tokenizer: Any) -> Dataset:
         """The pairs. Raises BadData."""
@@ -67,8 +68,12 @@ class Run:
         device = self.processes.device()
         if self.settings.micro_batch_tokens or device.type == "cpu":
             return self.settings.micro_batch_tokens or CPU_TOKENS
-        free, bf16 = free_memory(device), precision_of(self.settings, device) == "bf16"
-        return tokens_that_fit(shapes(self.model), self.settings, ROOM * free, bf16=bf16)
+        free = ROOM * free_memory(device)
+        return tokens_that_fit(shapes(self.model), self.settings, free, bf16=self.precision() == "bf16")
+
+    def precision(self) -> str:
+        """fp32 or bf16, on this process's device."""
+        return precision_of(self.settings, self.processes.device())
 
     def settled(self) -> "Run":
         """With micro_batch_tokens as a number, on which all processes agree."""
@@ -122,7 +127,7 @@ def keys(run: Run) -> Keys:
     if run.reference:
         check_model_directory(run.reference)
         measure = [d for d in (run.reference, run.reference_adapter) if d]
-    precision = precision_of(run.settings, run.processes.device())
+    precision = run.precision()
     lora = run.settings.method == "lora" and precision == "bf16"  # its base is rounded
     reference = f"{_identity(measure, CONFIGS)}{precision}{lora}"
     fixed = replace(run.settings, micro_batch_tokens=0, checkpoint_steps=1, gradient_checkpointing=False)

@@ -25,7 +25,7 @@ from training.dpo.logps import Scorer, scorer_for
 from training.dpo.metrics import EvalMetrics, StepMetrics, Sums
 from training.dpo.objective import Objective
 from training.dpo.plan import Batch, batch_of, epochs, group_tokens, hold_out, micro_batches
-from training.dpo.policy import load_policy, precision_of, save_policy
+from training.dpo.policy import load_policy, save_policy
 from training.dpo.record import Result, write_record
 from training.dpo.reference import ReferenceLogps, compute, distinct_groups, longest
 from training.dpo.run import Keys, Run, keys
@@ -129,8 +129,7 @@ def _start(run: Run, dataset: Dataset, tokenizer: Any, callbacks: Callbacks) -> 
 
 def _scorer(run: Run, model: Any, tokenizer: Any, probe: Group) -> Scorer:
     pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-    precision = precision_of(run.settings, run.processes.device())
-    return scorer_for(model, pad_id, probe, precision=precision, fused=not run.processes.sharded)
+    return scorer_for(model, pad_id, probe, precision=run.precision(), fused=not run.processes.sharded)
 
 
 def time_a_pass(run: Run, tokenizer: Any, group: Group) -> float:

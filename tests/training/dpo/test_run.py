@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from generation.engines.values import EngineError
 from tests.training.dpo.helpers import changed_model
 from training.dpo.data import Group
 from training.dpo.distributed import Processes
@@ -95,3 +96,8 @@ def test_a_result_within_the_models_own_directory_is_allowed(tiny_model: Path):
 
 def test_the_least_value_of_one_process_is_its_own():
     assert Processes().least(5) == 5
+
+
+def test_a_directory_without_a_model_is_refused_before_anything_is_measured(tmp_path: Path):
+    with pytest.raises(EngineError, match="absent is not a directory"):
+        a_run(tmp_path / "absent", tmp_path / "out").check()

@@ -9,6 +9,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from annotate.models import Comparison, Place, Purpose
+from annotate.queue import lock_queue, refresh_queue
 from generation.models import Policy, Prompt, Split, Story
 
 EVALUATIONS_PER_PROMPT = 2  # two stories of each policy, one pair each
@@ -47,15 +48,19 @@ def open_evaluation_comparisons(*, policy: Policy, baseline: Policy) -> int:
     return new
 
 
+@transaction.atomic
 def close_comparisons(comparisons: Iterable[Comparison]) -> int:
     """No new places are given from now on. Who holds one may finish: judgements are never refused."""
+    lock_queue()
     ids = [c.pk for c in comparisons]
-    return Comparison.objects.open().filter(pk__in=ids).update(closed_at=timezone.now())
+    closed = Comparison.objects.open().filter(pk__in=ids).update(closed_at=timezone.now())
+    refresh_queue(ids)
+    return closed
 
 
 def _stories_by_prompt(policy: Policy, split: Split) -> dict[Prompt, list[Story]]:
     found = defaultdict(list)
-    stories = policy.stories.finished().filter(prompt__split=split)
+    stories = policy.stories.presentable().filter(prompt__split=split)
     for story in stories.select_related("prompt").order_by("prompt_id", "sample_index"):
         found[story.prompt].append(story)
     return found
@@ -68,7 +73,12 @@ def _open(prompt: Prompt, stories: Iterable[Story], **fields: Any) -> int:
         comparison.refresh_from_db(fields=["draw_order"])
         comparison.stories.set(stories)
         Place.objects.bulk_create(
-            Place(comparison=comparison, number=number, draw_order=comparison.draw_order)
+            Place(
+                comparison=comparison,
+                number=number,
+                draw_order=comparison.draw_order,
+                language=comparison.prompt.language,
+            )
             for number in range(1, settings.PLACES_PER_COMPARISON + 1)
         )
     return int(new)

@@ -13,7 +13,19 @@ from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
-from annotate.models import Judgement, JudgementQuerySet, Purpose, Rank
+from django.db.models import Exists, OuterRef, Q
+
+from annotate.models import (
+    Assignment,
+    CriterionWinner,
+    Improvement,
+    Judgement,
+    JudgementQuerySet,
+    Kind,
+    Purpose,
+    Rank,
+    Verdict,
+)
 from generation.models import Policy, Split, Story
 
 OVERALL = "overall"
@@ -23,8 +35,32 @@ VOTES = ("weight", "criterion", "judgements_for", "judgements_against", "simulat
 ABOUT = ("language", "theme", "story_type", "age_band", "split")
 
 
+Votes = dict[tuple[int, int], list[bool]]  # (winner, loser): of each vote, whether it was simulated
+
+
 class NoPairs(ValueError):
     """There is nothing to export; the message says what is missing."""
+
+
+@dataclass(frozen=True)
+class Edited:
+    """A story as an expert would have written it. No policy sampled it: it has text, and no tokens."""
+
+    story: Story
+    text: str
+    expert: int
+
+    finish_reason = "stop"
+
+    @property
+    def pk(self) -> int:
+        """The edited story's."""
+        return self.story.pk
+
+    @property
+    def token_ids(self) -> list[int]:
+        """Empty, not None: a file's columns keep one type, whatever line comes first."""
+        return []
 
 
 @dataclass(frozen=True)
@@ -34,7 +70,7 @@ class PreferencePair:
     weight is (judgements_for - judgements_against) / (judgements_for + judgements_against), in (0, 1].
     """
 
-    chosen: Story
+    chosen: Story | Edited
     rejected: Story
     judgements_for: int
     judgements_against: int
@@ -57,7 +93,7 @@ class Export:
 
 def preference_judgements(*, policy: Policy | None = None, include_simulated: bool = True) -> JudgementQuerySet:
     """Judgements that pairs are made of: on training prompts, of one policy's stories or of all."""
-    found = Judgement.objects.filter(
+    found = Judgement.objects.counted().filter(
         assignment__comparison__purpose=Purpose.PREFERENCE,
         assignment__comparison__prompt__split=Split.TRAIN,
     )
@@ -66,38 +102,107 @@ def preference_judgements(*, policy: Policy | None = None, include_simulated: bo
     return found if include_simulated else found.by_people()
 
 
-def preference_pairs(judgements: Iterable[Judgement]) -> list[PreferencePair]:
-    """All strict pairs of the judgements' rankings, one for each two stories, in a fixed order."""
-    votes: dict[tuple[int, int], list[bool]] = defaultdict(list)  # (winner, loser) -> simulated?
-    ranks = Rank.objects.filter(judgement__in=judgements).select_related("judgement__assignment__expert")
-    for ranking in _by_judgement(ranks):
+def preference_pairs(judgements: JudgementQuerySet, *, by_criterion: bool = False) -> list[PreferencePair]:
+    """All strict pairs of the judgements' rankings, one for each two stories, in a fixed order.
+
+    Where an adjudicator has ranked a comparison, that answer stands for all the others. An improved
+    story is preferred to the one that it was made from, and to those ranked below it. With `by_criterion`
+    the winners by criterion give pairs of their own. Withdrawn stories are in no pair.
+    """
+    judgements = _deciding(judgements)
+    pairs = _voted(_overall_votes(judgements), OVERALL) + _edited(judgements)
+    if by_criterion:
+        for criterion, votes in _criterion_votes(judgements).items():
+            pairs += _voted(votes, criterion)
+    return sorted(pairs, key=_fixed_order)
+
+
+def _deciding(judgements: JudgementQuerySet) -> JudgementQuerySet:
+    """The adjudicators' judgements, and those of comparisons that have none."""
+    rulings = judgements.filter(assignment__kind=Kind.ADJUDICATION, ranks__isnull=False)
+    ruled = Assignment.objects.filter(judgement__in=rulings, comparison=OuterRef("assignment__comparison"))
+    return judgements.filter(Q(assignment__kind=Kind.ADJUDICATION) | ~Exists(ruled))
+
+
+def _overall_votes(judgements: JudgementQuerySet) -> Votes:
+    votes: Votes = defaultdict(list)
+    for ranking in _rankings(judgements):
         for one, other in combinations(sorted(ranking, key=lambda r: r.rank), 2):
             if one.rank < other.rank:
-                simulated = one.judgement.assignment.expert.simulated
-                votes[one.story_id, other.story_id].append(simulated)
+                votes[one.story_id, other.story_id].append(one.judgement.assignment.expert.simulated)
+    return votes
+
+
+def _rankings(judgements: JudgementQuerySet) -> Iterable[list[Rank]]:
+    found: dict[int, list[Rank]] = defaultdict(list)
+    ranks = Rank.objects.filter(judgement__in=judgements, story__withdrawn_at=None)
+    for rank in ranks.select_related("judgement__assignment__expert"):
+        found[rank.judgement_id].append(rank)
+    return found.values()
+
+
+def _criterion_votes(judgements: JudgementQuerySet) -> dict[str, Votes]:
+    """The winner by a criterion is preferred to every other story that was shown beside it."""
+    votes: dict[str, Votes] = defaultdict(lambda: defaultdict(list))
+    ranking = judgements.exclude(verdict__in=[Verdict.CANNOT_RANK, Verdict.UNSAFE])
+    winners = CriterionWinner.objects.filter(judgement__in=ranking, story__isnull=False)
+    withdrawn = set(Story.objects.exclude(withdrawn_at=None).values_list("pk", flat=True))
+    for winner in winners.select_related("judgement__assignment__expert"):
+        assignment = winner.judgement.assignment
+        for other in set(assignment.shown) - {winner.story_id} - withdrawn:
+            if winner.story_id not in withdrawn:
+                votes[winner.criterion][winner.story_id or 0, other].append(assignment.expert.simulated)
+    return votes
+
+
+def _voted(votes: Votes, criterion: str) -> list[PreferencePair]:
+    """The majority's pairs. Equal votes make none, and neither do stories of the same text."""
     stories = Story.objects.select_related("prompt", "policy").in_bulk({pk for pair in votes for pk in pair})
     pairs = []
     for (winner, loser), pro in sorted(votes.items()):
         contra = votes.get((loser, winner), [])
         if len(pro) > len(contra) and stories[winner].text != stories[loser].text:
-            pairs.append(PreferencePair(stories[winner], stories[loser], len(pro), len(contra), sum(pro) + sum(contra)))
-    return sorted(pairs, key=lambda p: (p.chosen.prompt_id, p.chosen.pk, p.rejected.pk))
+            simulated = sum(pro) + sum(contra)
+            pairs.append(PreferencePair(stories[winner], stories[loser], len(pro), len(contra), simulated, criterion))
+    return pairs
 
 
-def _by_judgement(ranks: Iterable[Rank]) -> Iterator[list[Rank]]:
-    found: dict[int, list[Rank]] = defaultdict(list)
-    for rank in ranks:
-        found[rank.judgement_id].append(rank)
-    yield from found.values()
+def _edited(judgements: JudgementQuerySet) -> list[PreferencePair]:
+    """edited > chosen > rejected (Llama 3, 2024, section 4.2.1)."""
+    improvements = Improvement.objects.filter(judgement__in=judgements, story__withdrawn_at=None)
+    pairs = []
+    for found in improvements.select_related("story__prompt", "story__policy", "judgement__assignment__expert"):
+        expert = found.judgement.assignment.expert
+        edited = Edited(found.story, found.text, expert.pk)
+        ranks = found.judgement.ranks.filter(story__withdrawn_at=None).select_related("story__prompt", "story__policy")
+        for rank in ranks:
+            if rank.story.text != found.text:
+                pairs.append(PreferencePair(edited, rank.story, 1, 0, int(expert.simulated)))
+    return pairs
+
+
+def _fixed_order(pair: PreferencePair) -> tuple[int, str, int, int, int]:
+    chosen, edited = pair.chosen, isinstance(pair.chosen, Edited)
+    story = story_of(chosen)
+    expert = chosen.expert if isinstance(chosen, Edited) else 0
+    criterion = "" if pair.criterion == OVERALL else pair.criterion
+    return story.prompt_id, criterion, int(edited) * (expert + 1), story.pk, pair.rejected.pk
+
+
+def story_of(completion: Story | Edited) -> Story:
+    """The story itself, or the one that was edited."""
+    return completion.story if isinstance(completion, Edited) else completion
 
 
 def export_row(pair: PreferencePair) -> dict[str, object]:
     """One line of an export, as TRL's DPOTrainer takes it. `prompt` is what the policy read; the token
-    ids are the sampler's own, `chosen` and `rejected` their text without the white space around it.
+    ids are the sampler's own (empty for an edited story), `chosen` and `rejected` their text without the
+    white space around it.
     """
-    prompt = pair.chosen.prompt
+    story = story_of(pair.chosen)
+    prompt = story.prompt
     return {
-        "prompt": pair.chosen.rendered_prompt,
+        "prompt": story.rendered_prompt,
         "chosen": pair.chosen.text,
         "rejected": pair.rejected.text,
         "chosen_ids": pair.chosen.token_ids,
@@ -106,7 +211,8 @@ def export_row(pair: PreferencePair) -> dict[str, object]:
         "prompt_id": prompt.pk,
         "chosen_id": pair.chosen.pk,
         "rejected_id": pair.rejected.pk,
-        "policy": pair.chosen.policy.name,
+        "edited": isinstance(pair.chosen, Edited),
+        "policy": story.policy.name,
         **{name: getattr(prompt, name) for name in ABOUT},
     }
 
@@ -118,13 +224,14 @@ def comparison_rows(pairs: Iterable[PreferencePair]) -> Iterator[dict[str, objec
     """
     by_prompt: dict[tuple[int, str], list[PreferencePair]] = defaultdict(list)
     for pair in pairs:
-        by_prompt[pair.chosen.prompt_id, pair.chosen.rendered_prompt].append(pair)
+        story = story_of(pair.chosen)
+        by_prompt[story.prompt_id, story.rendered_prompt].append(pair)
     for (prompt_id, rendered), found in by_prompt.items():
-        wins = Counter(pair.chosen for pair in found)
+        wins: Counter[Story | Edited] = Counter(pair.chosen for pair in found)
         wins.subtract(pair.rejected for pair in found)
-        stories = sorted(wins, key=lambda story: (-wins[story], story.pk))
+        stories = sorted(wins, key=lambda one: (-wins[one], one.pk, isinstance(one, Edited)))
         place = {story: index for index, story in enumerate(stories)}
-        prompt = stories[0].prompt
+        prompt = story_of(stories[0]).prompt
         yield {
             "prompt": rendered,
             "completions": [
@@ -133,7 +240,8 @@ def comparison_rows(pairs: Iterable[PreferencePair]) -> Iterator[dict[str, objec
                     "token_ids": story.token_ids,
                     "finish_reason": story.finish_reason,
                     "id": story.pk,
-                    "policy": story.policy.name,
+                    "edited": isinstance(story, Edited),
+                    "policy": story_of(story).policy.name,
                 }
                 for story in stories
             ],

@@ -27,7 +27,8 @@ def is_admin(user: User | AnonymousUser) -> bool:
 
 def expert_of(user: User | AnonymousUser) -> Expert | None:
     """The person's expert, if they judge."""
-    return Expert.objects.filter(user=user.pk, simulated=False).first()
+    expert: Expert | None = getattr(user, "expert", None)
+    return expert if expert and not expert.simulated else None
 
 
 def admin_required(view: View) -> View:

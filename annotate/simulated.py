@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from django.contrib.auth import get_user_model
 from django.db import transaction
 
-from annotate.judgements import next_assignment, record_judgement
+from annotate.judgements import record_judgement
 from annotate.models import Assignment, Audience, Expert, Verdict
+from annotate.queue import next_assignment
 from generation.measures import StoryMeasures, measure_story
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from django.conf import settings
 
-from annotate.models import Comparison, Rank
+from annotate.models import Comparison, Judgement, Rank
 from generation.models import Policy
 
 RESAMPLES = 4_000
@@ -77,14 +77,17 @@ def outcomes(policy: Policy, baseline: Policy) -> list[Outcome]:
     """One vote for each judgement of `policy` against `baseline`."""
     comparisons = Comparison.objects.evaluation_of(policy, baseline)
     ranks = (
-        Rank.objects.filter(judgement__assignment__comparison__in=comparisons)
+        Rank.objects.filter(
+            judgement__assignment__comparison__in=comparisons, judgement__in=Judgement.objects.counted()
+        )
         .select_related("story", "judgement__assignment__expert")
         .order_by("judgement_id")
     )
     sides: dict[int, dict[int, Rank]] = {}
     for rank in ranks:
         sides.setdefault(rank.judgement_id, {})[rank.story.policy_id] = rank
-    return [_outcome(both[policy.pk], both[baseline.pk]) for both in sides.values()]
+    whole = [both for both in sides.values() if len(both) == 2]  # without a side that was withdrawn
+    return [_outcome(both[policy.pk], both[baseline.pk]) for both in whole]
 
 
 def _outcome(ours: Rank, theirs: Rank) -> Outcome:

@@ -9,6 +9,7 @@ from django.conf import settings
 from django.core.management import call_command
 
 from annotate.comparisons import open_preference_comparisons
+from annotate.practice import ensure_shipped_examples
 from generation.demo_writer.recipe import Recipe
 from generation.models import Policy, Prompt
 from generation.policies import register_policy
@@ -34,6 +35,7 @@ def prepare(say: Callable[[str], None]) -> Policy:
     _check_base(policy, say)
     if not Prompt.objects.exists():
         say(f"Importing prompts: {import_prompts(SHIPPED_PROMPTS).new}")
+    ensure_shipped_examples()
     write_missing_stories(policy, say)
     opened = open_preference_comparisons(policy=policy)
     if opened:

@@ -7,6 +7,7 @@ from config import views
 urlpatterns = [
     path("", views.home, name="home"),
     path("judge/", include("annotate.urls")),
+    path("judging/", include("annotate.admin_urls")),
     path("rounds/", include("training.urls")),
     path("log-in/", LoginView.as_view(redirect_authenticated_user=True), name="log_in"),
     path("log-out/", LogoutView.as_view(), name="log_out"),

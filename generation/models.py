@@ -91,6 +91,10 @@ class StoryQuerySet(models.QuerySet["Story"]):
         """Stories that the policy ended by itself: the others are not shown and not trained on."""
         return self.filter(finish_reason=FinishReason.STOP)
 
+    def presentable(self) -> Self:
+        """Finished stories that nobody has reported as unsafe for children."""
+        return self.finished().filter(withdrawn_at=None)
+
 
 class Story(models.Model):
     """One completion sampled for a prompt by a policy, with all that is needed to draw it again."""
@@ -109,6 +113,7 @@ class Story(models.Model):
     draws = models.PositiveSmallIntegerField(default=1, help_text="times it was drawn until it was accepted")
     weights_hash = models.CharField(max_length=64, help_text="of the weights that the engine had loaded")
     created_at = models.DateTimeField(auto_now_add=True)
+    withdrawn_at = models.DateTimeField(null=True, blank=True, help_text="reported as unsafe: not shown, not exported")
 
     objects = StoryQuerySet.as_manager()
 

@@ -5,8 +5,9 @@ from itertools import count
 from django.contrib.auth import get_user_model
 
 from annotate.comparisons import open_evaluation_comparisons, open_preference_comparisons
-from annotate.judgements import next_assignment, record_judgement
-from annotate.models import Comparison, Expert, Judgement
+from annotate.judgements import record_judgement
+from annotate.models import Campaign, Comparison, Expert, Judgement
+from annotate.queue import next_assignment
 from generation.models import Policy, Prompt, Split, Story
 
 numbers = count(1)
@@ -76,3 +77,8 @@ def judge_by_story(expert: Expert, order: list[Story]) -> Judgement:
     place = {story.pk: rank for rank, story in enumerate(order, start=1)}
     ranks = {p: place[pk] for p, pk in enumerate(assignment.shown, start=1)}
     return record_judgement(assignment=assignment, verdict="ranked", ranks=ranks).judgement
+
+
+def set_campaign(**fields: object) -> Campaign:
+    """The campaign as admins have set it."""
+    return Campaign.objects.update_or_create(pk=1, defaults=fields)[0]

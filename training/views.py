@@ -152,7 +152,7 @@ def _rounds_page(
         "rows": report.rows(),
         "policy": Policy.objects.current(),
         "pairs": report.pair_counts(),
-        "open_places": Place.objects.free().filter(comparison__closed_at=None).count(),
+        "open_places": Place.objects.free().count(),
         "undecided": Round.objects.undecided().first(),
         "launch_form": launch_form,
         "schedule_form": schedule_form,

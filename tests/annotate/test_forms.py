@@ -36,7 +36,7 @@ def test_an_answer_becomes_ranks_by_shown_position(data: dict[str, int], ranks: 
         ({}, "best story first"),
         ({"worst": 1}, "best story first"),
         ({"best": 1, "worst": 1}, "both the best and the worst"),
-        ({"best": 2, "rank_1": 1}, "a rank, or none"),
+        ({"best": 2, "rank_1": 1}, "contradicts"),
         ({"best": 2, "rank_1": 1, "rank_2": 2, "rank_3": 3}, "contradicts"),
         ({"worst": 1, "rank_1": 1, "rank_2": 2, "rank_3": 3}, "contradicts"),
         ({"best": 4}, "less than or equal to 3"),

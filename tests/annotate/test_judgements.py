@@ -4,12 +4,11 @@ import pytest
 
 from annotate.judgements import (
     BadAnswer,
-    find_assignment,
-    next_assignment,
     ranks_from_best_and_worst,
     record_judgement,
 )
 from annotate.models import Assignment, Expert, Judgement
+from annotate.queue import find_assignment, next_assignment
 from tests.factories import make_comparison, make_expert
 
 

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from annotate.judgements import next_assignment, ranks_from_best_and_worst, record_judgement
+from annotate.comparisons import close_comparisons
+from annotate.judgements import ranks_from_best_and_worst, record_judgement
 from annotate.models import Comparison, Expert, Judgement, Purpose
 from annotate.pairs import NoPairs, PreferencePair, preference_judgements, preference_pairs, write_export
+from annotate.queue import next_assignment
 from generation.models import Prompt, Split, Story
 from tests.factories import judge_by_story, make_comparison, make_evaluation, make_expert, make_policy, make_story
 
@@ -157,8 +159,8 @@ def test_identical_texts_never_become_a_pair() -> None:
     twin = make_story(policy, comparison.prompt, text=comparison.stories.first().text)
     mixed = Comparison.objects.create(prompt=comparison.prompt, policy=policy, purpose=Purpose.PREFERENCE)
     mixed.stories.set([twin, comparison.stories.first()])
-    Comparison.objects.filter(pk=comparison.pk).update(closed_at=comparison.created_at)
-    mixed.places.create(number=1, draw_order=0.5)
+    close_comparisons([comparison])
+    mixed.places.create(number=1, draw_order=0.5, language="en")
     judge_by_story(make_expert(), stories_of(mixed))
     assert Judgement.objects.count() == 1
     assert all_pairs() == []
@@ -202,6 +204,7 @@ def test_a_line_says_what_was_read_written_and_judged(tmp_path: Path) -> None:
         "prompt_id": comparison.prompt_id,
         "chosen_id": best.pk,
         "rejected_id": worst.pk,
+        "edited": False,
         "policy": comparison.policy.name,
         **votes,
         **facts,

@@ -2,40 +2,26 @@
 
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from threading import Barrier, Event
+from threading import Event
 from time import sleep
 
 import pytest
-from django.db import connection, transaction
+from django.db import transaction
 from django.utils import timezone
 
 from annotate.comparisons import close_comparisons
-from annotate.judgements import next_assignment, record_judgement, shown_order, skip_assignment
+from annotate.judgements import record_judgement
 from annotate.models import Assignment, Expert, Judgement, Place
+from annotate.queue import next_assignment, shown_order, skip_assignment
 from tests.factories import make_comparison, make_expert
+from tests.threads import at_once
 
 Expire = Callable[[Assignment], None]
 
 
 def answer(assignment: Assignment) -> Judgement:
     return record_judgement(assignment=assignment, verdict="tie").judgement
-
-
-def at_once(count: int, act: Callable[[int], object]) -> list:
-    """The results of `act(0)` to `act(count - 1)`, begun together, each on a connection of its own."""
-    barrier = Barrier(count)
-
-    def run(index: int) -> object:
-        try:
-            barrier.wait()
-            return act(index)
-        finally:
-            connection.close()
-
-    with ThreadPoolExecutor(count) as pool:
-        return list(pool.map(run, range(count)))
 
 
 def test_a_reload_gives_the_same_assignment(expert: Expert) -> None:

@@ -4,10 +4,12 @@ import pytest
 from django.contrib.auth import get_user_model
 from django.test import Client
 
-from annotate.judgements import next_assignment
+from annotate.comparisons import open_preference_comparisons
 from annotate.models import Assignment, Audience, Comparison, Expert, Judgement, Place, Rank
+from annotate.queue import next_assignment
 from annotate.simulated import TASTES, judge, ranks, simulate, simulated_expert
 from generation.measures import measure_story
+from generation.models import Prompt
 from tests.factories import make_comparison, make_policy, make_prompt, make_story
 
 PLOT = {
@@ -116,27 +118,25 @@ def test_a_parent_names_best_and_worst_and_the_others_the_full_order(
     assert ranks(scores, TASTES[Audience(audience)]) == expected
 
 
-def answers(seed: int) -> list[tuple]:
-    """The answers of simulate(seed=seed), which are then forgotten."""
+def answers(prompts: list[Prompt], seed: int) -> list[tuple]:
+    """What simulate(seed=seed) says of four stories of each prompt, the same at each call but for their ids."""
+    policy = make_policy()
+    for prompt in prompts:
+        for index in range(4):
+            make_story(policy, prompt, index, f"Fox {index} of {prompt.text}")
+    open_preference_comparisons(policy=policy)
     simulate(seed=seed)
-    found = Rank.objects.order_by("story", "judgement__assignment__expert")
-    given = list(found.values_list("story", "judgement__assignment__expert", "rank", "judgement__verdict"))
-    Judgement.objects.all().delete()
-    Place.objects.update(assignment=None, held_until=None)
-    Assignment.objects.all().delete()
-    return given
+    found = Rank.objects.filter(story__policy=policy).order_by("story__text", "judgement__assignment__expert")
+    return list(found.values_list("story__text", "judgement__assignment__expert", "rank", "judgement__verdict"))
 
 
 @pytest.mark.django_db
 def test_the_same_seed_on_the_same_data_gives_the_same_answers() -> None:
-    for _ in range(4):
-        make_comparison(4)
-    for audience in Audience.values:
-        simulated_expert(audience)
-    first = answers(seed=5)
+    prompts = [make_prompt() for _ in range(4)]
+    first = answers(prompts, seed=5)
     assert len(first) == 48
-    assert answers(seed=5) == first
-    assert answers(seed=6) != first
+    assert answers(prompts, seed=5) == first
+    assert answers(prompts, seed=6) != first
 
 
 @pytest.mark.django_db
@@ -206,7 +206,7 @@ def test_only_the_audiences_asked_for_judge() -> None:
 @pytest.mark.parametrize("turned", [False, True])
 def test_ranks_follow_the_story_wherever_it_is_shown(turned: bool) -> None:
     put_before_experts(good("en"), DECAY["en"], worse("no ending", "en"))
-    assignment = next_assignment(expert=simulated_expert("writer"))
-    assignment.shown.sort(reverse=turned)
-    judge(assignment, seed=2)
+    drawn = next_assignment(expert=simulated_expert("writer"))
+    Assignment.objects.filter(pk=drawn.pk).update(shown=sorted(drawn.shown, reverse=turned))
+    judge(Assignment.objects.get(pk=drawn.pk), seed=2)
     assert Rank.objects.get(rank=3).story.text == DECAY["en"]

@@ -5,45 +5,20 @@ import uuid
 
 import pytest
 from django.contrib.auth import get_user_model
-from django.http import HttpResponse
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 
-from annotate.comparisons import close_comparisons, open_evaluation_comparisons, open_preference_comparisons
-from annotate.judgements import next_assignment, record_judgement
-from annotate.models import Assignment, Comparison, Expert, Judgement
-from generation.models import Prompt, Split, Story
-from tests.factories import make_comparison, make_expert, make_policy, make_prompt, make_story
+from annotate.comparisons import close_comparisons
+from annotate.judgements import record_judgement
+from annotate.models import Assignment, Expert, Judgement
+from annotate.queue import next_assignment
+from generation.models import Prompt, Story
+from tests.annotate.browsing import HTMX, address, checked, html, messages_in, page_of, shown_texts, skip, submit
+from tests.factories import make_comparison, make_expert
 
 pytestmark = pytest.mark.django_db
-HTMX = {"HTTP_HX_REQUEST": "true"}
-UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 PAGES = ("judge_comparison", "submit_judgement", "skip_comparison")
-
-
-def page_of(assignment: Assignment) -> str:
-    return reverse("judge_comparison", args=[assignment.key])
-
-
-def submit(client: Client, assignment: Assignment, *, htmx: bool = False, **data: object) -> HttpResponse:
-    url = reverse("submit_judgement", args=[assignment.key])
-    return client.post(url, {"verdict": "ranked", **data}, **(HTMX if htmx else {}))
-
-
-def skip(client: Client, assignment: Assignment, **extra: str) -> HttpResponse:
-    return client.post(reverse("skip_comparison", args=[assignment.key]), **extra)
-
-
-def html(response: HttpResponse) -> str:
-    return response.content.decode()
-
-
-def messages_in(response: HttpResponse) -> list[str]:
-    return re.findall(r'<p class="message (?:info|success)">(.*?)</p>', html(response))
-
-
-def checked(response: HttpResponse) -> set[tuple[str, str]]:
-    return set(re.findall(r'name="(best|worst)" value="(\d)" checked', html(response)))
 
 
 @pytest.fixture
@@ -133,9 +108,9 @@ def test_our_own_form_carries_the_token_that_lets_it_in(expert: Expert, assignme
 # what they see
 
 
-def test_judge_leads_to_the_experts_comparison(judging: Client, assignment: Assignment) -> None:
+def test_judge_shows_the_experts_comparison(judging: Client, assignment: Assignment) -> None:
     for _ in range(2):
-        assert judging.get(reverse("judge"))["Location"] == page_of(assignment)
+        assert address(judging.get(reverse("judge"))) == reverse("submit_judgement", args=[assignment.key])
 
 
 def test_judge_takes_a_place(judging: Client, expert: Expert) -> None:
@@ -147,8 +122,14 @@ def test_judge_takes_a_place(judging: Client, expert: Expert) -> None:
 def test_the_stories_stand_in_the_order_kept(judging: Client, assignment: Assignment) -> None:
     Assignment.objects.filter(pk=assignment.pk).update(shown=assignment.shown[::-1])
     assignment.refresh_from_db()
-    shown = re.findall(r'<div class="story"[^>]*>(.*?)</div>', html(judging.get(page_of(assignment))))
-    assert shown == [story.text for story in assignment.stories()]
+    assert shown_texts(judging.get(page_of(assignment))) == [story.text for story in assignment.stories()]
+
+
+def test_a_storys_paragraphs_know_where_they_begin(judging: Client, assignment: Assignment) -> None:
+    text = "\n从前，🦊来了。\r\n\n  The end."
+    Story.objects.filter(pk=assignment.shown[0]).update(text=text)
+    found = re.findall(r'<p data-start="(\d+)">(.*?)</p>', html(judging.get(page_of(assignment))))
+    assert found[:2] == [("1", "从前，🦊来了。"), (str(text.index("  The end.")), "  The end.")]
 
 
 def test_the_prompt_stands_above_the_stories(judging: Client, assignment: Assignment) -> None:
@@ -179,37 +160,6 @@ def test_the_last_page_counts_what_was_judged(judging: Client, expert: Expert, j
         make_comparison()
         record_judgement(assignment=next_assignment(expert=expert), verdict="tie")
     assert says in html(judging.get(reverse("judge")))
-
-
-SECRETS = {"temperature": 0.83172, "top_p": 0.91735, "min_p": 0.04713, "seed": 77001234, "weights_hash": "feed" * 16}
-
-
-def blind_comparison(purpose: str) -> Comparison:
-    """A comparison whose every secret is a text that stands nowhere else."""
-    new, old = make_policy("quagga-new"), make_policy("quagga-old")
-    split = Split.TRAIN if purpose == "preference" else Split.EVALUATION
-    prompt = make_prompt("A fox, please.", split=split)
-    Prompt.objects.filter(pk=prompt.pk).update(id=990001)
-    prompt = Prompt.objects.get(pk=990001)
-    make_story(new, prompt, 0, "The first fox.", pk=990002, **SECRETS)
-    make_story(new, prompt, 1, "The second fox.", pk=990003, **SECRETS)
-    make_story(old, prompt, 0, "The third fox.", pk=990004, **SECRETS)
-    open_preference_comparisons(policy=new)
-    open_evaluation_comparisons(policy=new, baseline=old)
-    return Comparison.objects.get(purpose=purpose)
-
-
-@pytest.mark.parametrize("purpose", ["preference", "evaluation"])
-@pytest.mark.parametrize("headers", [{}, HTMX], ids=["page", "fragment"])
-def test_judging_is_blind(judging: Client, expert: Expert, purpose: str, headers: dict[str, str]) -> None:
-    blind_comparison(purpose)
-    assignment = next_assignment(expert=expert)
-    response = judging.get(page_of(assignment), **headers)
-    sent = html(response).lower()
-    names = ["quagga", "preference", "evaluation", "baseline", "policy", "round", "seed", "99000"]
-    assert "fox." in sent
-    assert [word for word in [*names, *map(str, SECRETS.values())] if word in sent] == []
-    assert set(re.findall(UUID, sent)) == {str(assignment.key)}
 
 
 @pytest.mark.parametrize("text", ["<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "{{ 7|add:7 }}</div>"])
@@ -250,9 +200,9 @@ def test_the_judging_page_forbids_inline_script(judging: Client, assignment: Ass
 def test_no_judging_page_is_kept_by_a_browser(judging: Client, expert: Expert) -> None:
     nothing = judging.get(reverse("judge"))
     make_comparison()
-    leads_on = judging.get(reverse("judge"))
-    page = judging.get(leads_on["Location"])
-    for response in (nothing, leads_on, page):
+    first = judging.get(reverse("judge"))
+    page = judging.get(page_of(Assignment.objects.get()))
+    for response in (nothing, first, page):
         assert "no-store" in response["Cache-Control"]
 
 
@@ -261,7 +211,7 @@ def test_no_judging_page_is_kept_by_a_browser(judging: Client, expert: Expert) -
 
 def test_an_answer_without_javascript_is_kept_and_leads_on(judging: Client, assignment: Assignment) -> None:
     response = submit(judging, assignment, best=2, worst=1, reason="It is kinder.")
-    assert (response.status_code, response["Location"]) == (302, reverse("judge"))
+    assert (response.status_code, response["Location"]) == (302, f"{reverse('judge')}?done={assignment.key}")
     assert [rank.rank for rank in assignment.judgement.ranks.all()] == [3, 1, 2]
     assert assignment.judgement.reason == "It is kinder."
 
@@ -272,7 +222,7 @@ def test_a_full_order_is_kept(judging: Client, assignment: Assignment) -> None:
 
 
 def test_the_ranks_are_of_the_stories_as_the_page_showed_them(judging: Client, assignment: Assignment) -> None:
-    shown = re.findall(r'<div class="story"[^>]*>(.*?)</div>', html(judging.get(page_of(assignment))))
+    shown = shown_texts(judging.get(page_of(assignment)))
     submit(judging, assignment, best=3)
     assert assignment.judgement.ranks.get(rank=1).story.text == shown[2]
 
@@ -283,8 +233,8 @@ def test_a_tie_is_kept(judging: Client, assignment: Assignment) -> None:
 
 
 def test_an_answer_is_thanked_for(judging: Client, assignment: Assignment) -> None:
-    submit(judging, assignment, best=1)
-    assert messages_in(judging.get(reverse("judge"))) == ["Saved. Thank you!"]
+    after = submit(judging, assignment, best=1)["Location"]
+    assert messages_in(judging.get(after)) == ["Saved. Thank you!"]
 
 
 def test_a_late_answer_is_said_to_be_an_extra(settings, judging: Client, expert: Expert, expire) -> None:
@@ -293,24 +243,37 @@ def test_a_late_answer_is_said_to_be_an_extra(settings, judging: Client, expert:
     late = next_assignment(expert=expert)
     expire(late)
     next_assignment(expert=make_expert())
-    submit(judging, late, best=1)
-    assert "Saved as an extra" in messages_in(judging.get(reverse("judge")))[0]
+    after = submit(judging, late, best=1)["Location"]
+    assert "Saved as an extra" in messages_in(judging.get(after))[0]
 
 
 def test_a_second_answer_says_that_the_first_stands(judging: Client, assignment: Assignment) -> None:
     submit(judging, assignment, best=1)
-    judging.get(reverse("judge"))
-    submit(judging, assignment, best=2)
-    assert "the first one stands" in messages_in(judging.get(reverse("judge")))[0]
+    response = submit(judging, assignment, htmx=True, best=2)
+    assert "the first one stands" in messages_in(response)[0]
     assert assignment.judgement.ranks.get(rank=1).shown_position == 1
 
 
 def test_a_judged_comparison_is_not_shown_again(judging: Client, assignment: Assignment) -> None:
     submit(judging, assignment, best=1)
-    judging.get(reverse("judge"))
+    response = judging.get(page_of(assignment))
+    assert "judged that comparison already" in html(response)
+    assert 'id="judgement"' not in html(response)
+
+
+def test_a_comparison_whose_stories_have_left_leads_to_the_next(judging: Client, assignment: Assignment) -> None:
+    Story.objects.filter(pk__in=assignment.shown[:2]).update(withdrawn_at=timezone.now())
     response = judging.get(page_of(assignment), follow=True)
     assert response.redirect_chain == [(reverse("judge"), 302)]
-    assert "judged that comparison already" in messages_in(response)[0]
+    assert "have left the queue" in html(response)
+
+
+def test_a_story_that_has_left_is_not_shown_any_more(judging: Client, assignment: Assignment) -> None:
+    gone = assignment.stories()[1]
+    Story.objects.filter(pk=gone.pk).update(withdrawn_at=timezone.now())
+    page = html(judging.get(page_of(assignment)))
+    assert gone.text not in page
+    assert re.findall(r'name="best" value="(\d)"', page) == ["1", "3"]
 
 
 def test_with_htmx_an_answer_brings_the_next_comparison(
@@ -353,13 +316,13 @@ def test_an_unclear_order_is_sent_back_with_the_ranks_kept(judging: Client, assi
     response = submit(judging, assignment, rank_1=1, rank_2=1, rank_3=1)
     assert response.status_code == 422
     assert html(response).count("<option selected>1</option>") == 3
-    assert "<details open>" in html(response)
+    assert '<details class="fold" id="order" open>' in html(response)
 
 
 def test_a_half_order_is_sent_back_with_its_ranks_in_sight(judging: Client, assignment: Assignment) -> None:
     response = submit(judging, assignment, rank_2=1)
     assert response.status_code == 422
-    assert "<details open>" in html(response)
+    assert '<details class="fold" id="order" open>' in html(response)
 
 
 def test_no_choice_is_sent_back(judging: Client, assignment: Assignment) -> None:
@@ -370,18 +333,19 @@ def test_no_choice_is_sent_back(judging: Client, assignment: Assignment) -> None
 
 def test_an_unclear_answer_leaves_the_comparison_open(judging: Client, assignment: Assignment) -> None:
     submit(judging, assignment)
-    assert judging.get(reverse("judge"))["Location"] == page_of(assignment)
+    assert address(judging.get(reverse("judge"))) == reverse("submit_judgement", args=[assignment.key])
 
 
 def test_a_skipped_comparison_goes_to_somebody_else(judging: Client, assignment: Assignment) -> None:
-    assert skip(judging, assignment)["Location"] == reverse("judge")
-    assert "Nothing to judge now" in html(judging.get(reverse("judge")))
+    after = judging.get(skip(judging, assignment)["Location"])
+    assert "Nothing to judge now" in html(after)
+    assert messages_in(after) == ["Skipped. Somebody else will judge it."]
     assert next_assignment(expert=make_expert()).comparison == assignment.comparison
 
 
 def test_with_htmx_a_skip_brings_the_next_comparison(judging: Client, expert: Expert, assignment: Assignment) -> None:
     make_comparison()
-    response = skip(judging, assignment, **HTMX)
+    response = skip(judging, assignment, htmx=True)
     assert response["HX-Push-Url"] == page_of(next_assignment(expert=expert)) != page_of(assignment)
     assert messages_in(response) == ["Skipped. Somebody else will judge it."]
 

@@ -2,8 +2,9 @@ from itertools import product
 
 import pytest
 
-from annotate.judgements import next_assignment, record_judgement
+from annotate.judgements import record_judgement
 from annotate.models import Expert
+from annotate.queue import next_assignment
 from annotate.winrates import LOSS, TIE, WIN, Outcome, WinRate, bootstrap_interval, interval, wilson_interval, win_rate
 from generation.models import Policy
 from tests.factories import judge_by_story, make_comparison, make_evaluation, make_expert, make_policy

@@ -22,9 +22,10 @@ or a comparison, a prompt with all of its stories:
 A completion is text or {"text", "token_ids", "finish_reason"}. Prompts and stories may be lists of
 messages instead of text: the model's chat template is then applied, once. Text is taken as it is.
 More names that are understood: "prompt_ids", "chosen_ids", "rejected_ids" (the sampler's own tokens,
-trained on as they are), "chosen_finish_reason", "rejected_finish_reason" ("length": it was cut off,
-and gets no end token), "weight" (how much the pair counts), "margin" (how clearly it is preferred; if
-it is not there, the weight), "criterion" (what it was judged by: see --objectives).
+trained on as they are), "edited" (true: a person wrote the chosen story, and it has text alone),
+"chosen_finish_reason", "rejected_finish_reason" ("length": it was cut off, and gets no end token),
+"weight" (how much the pair counts), "margin" (how clearly it is preferred; if it is not there, the
+weight), "criterion" (what it was judged by: see --objectives).
 The pairs of one prompt are trained together: each distinct story goes through the model once.
 
 LOSSES (c, r: log-ratios of chosen and rejected to the reference; h = beta (c - r) - margin)

@@ -43,13 +43,15 @@ class Texts:
     def completion(self, prompt: Prompt, row: dict[str, Any], side: str) -> list[int]:
         """The tokens of a pair's story. The sampler's own, if the line has "<side>_ids"."""
         reason = row.get(f"{side}_finish_reason", "stop")
-        return self._finish(prompt, row.get(side), row.get(f"{side}_ids"), reason, side)
+        ids = None if side == "chosen" and _is_edited(row) else row.get(f"{side}_ids")
+        return self._finish(prompt, row.get(side), ids, reason, side)
 
     def story(self, prompt: Prompt, story: Any, name: str) -> list[int]:
         """The tokens of one of a comparison's stories: text, messages, or an object with "text",
         "token_ids", "finish_reason"."""
         found = story if isinstance(story, dict) else {"text": story}
-        return self._finish(prompt, found.get("text"), found.get("token_ids"), found.get("finish_reason", "stop"), name)
+        ids = None if _is_edited(found) else found.get("token_ids")
+        return self._finish(prompt, found.get("text"), ids, found.get("finish_reason", "stop"), name)
 
     def _finish(self, prompt: Prompt, given: Any, ids: Any, finish_reason: Any, name: str) -> list[int]:
         """One end token, and only if the writer stopped by itself: a story that was cut off has no end."""
@@ -105,6 +107,11 @@ class Texts:
         if not isinstance(ids, list) or not ids or not all(type(i) is int and i >= 0 for i in ids):
             raise BadRow(f"{name} is no list of token ids")
         return list(ids)
+
+
+def _is_edited(found: dict[str, Any]) -> bool:
+    """A person wrote it, and no sampler: it has text alone."""
+    return found.get("edited") is True
 
 
 def _unicode(text: str, name: str) -> str:

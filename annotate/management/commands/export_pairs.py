@@ -19,6 +19,7 @@ class Command(BaseCommand):
         parser.add_argument(
             "--grouped", action="store_true", help="a line a prompt, each story once: training.dpo's own"
         )
+        parser.add_argument("--by-criterion", action="store_true", help="also pairs of the winners by each criterion")
         parser.add_argument("--people-only", action="store_true", help="leave simulated experts out")
 
     def handle(self, *args: Any, file: Path, **options: Any) -> None:
@@ -28,7 +29,7 @@ class Command(BaseCommand):
             if policy is None:
                 raise CommandError(f"There is no policy {options['policy']}.")
         judgements = preference_judgements(policy=policy, include_simulated=not options["people_only"])
-        pairs = preference_pairs(judgements)
+        pairs = preference_pairs(judgements, by_criterion=options["by_criterion"])
         try:
             export = write_export(pairs, file, grouped=options["grouped"])
         except (NoPairs, OSError) as error:

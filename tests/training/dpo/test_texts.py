@@ -341,3 +341,24 @@ def test_a_story_of_a_comparison_may_be_a_conversation(chat_tokenizer: Any):
 def test_empty_prompt_ids_of_a_conversation_are_refused(chat_tokenizer: Any):
     with pytest.raises(BadRow, match="prompt_ids is no list of token ids"):
         read(chat_tokenizer, QUESTION, answer("A fox."), prompt_ids=[])
+
+
+class TestEdited:
+    """A story that a person wrote comes without tokens: our exports say `edited`, and leave them empty."""
+
+    def test_the_chosen_story_is_read_as_text(self, tokenizer: Any) -> None:
+        assert read(tokenizer, "a\n", "b", edited=True, chosen_ids=[]) == read(tokenizer, "a\n", "b")
+
+    def test_the_rejected_story_keeps_its_own_tokens(self, tokenizer: Any) -> None:
+        texts, row = Texts(tokenizer), {"prompt": "a\n", "rejected": "b", "rejected_ids": [7, 8], "edited": True}
+        assert texts.completion(texts.prompt(row), row, "rejected")[:2] == [7, 8]
+
+    def test_so_is_one_of_a_comparisons_stories(self, tokenizer: Any) -> None:
+        texts = Texts(tokenizer)
+        prompt = texts.prompt({"prompt": "a\n"})
+        edited = {"text": "b", "token_ids": [], "edited": True}
+        assert texts.story(prompt, edited, "completions[0]") == texts.story(prompt, "b", "completions[0]")
+
+    def test_without_the_word_no_tokens_are_a_fault(self, tokenizer: Any) -> None:
+        with pytest.raises(BadRow, match="chosen_ids is no list of token ids"):
+            read(tokenizer, "a\n", "b", chosen_ids=[])

@@ -1,36 +1,16 @@
-"""What people think of stories: comparisons, who holds a place in them, and judgements."""
+"""What is put before experts, and who holds a place in it."""
 
 import uuid
 from typing import Self
 
-from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import Exists, F, OuterRef, Q
 from django.db.models.functions import Now, Random
 from django.utils.translation import gettext_lazy as _
 
-from generation.models import Policy, Prompt, Story
-
-
-class Audience(models.TextChoices):
-    EDUCATOR = "educator", _("educator")
-    PARENT = "parent", _("parent")
-    WRITER = "writer", _("writer")
-
-
-class Expert(models.Model):
-    """A person who judges. A simulated expert plays one, and is never counted as a person."""
-
-    user = models.OneToOneField(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="expert")
-    audience = models.CharField(max_length=12, choices=Audience)
-    simulated = models.BooleanField(default=False)
-
-    class Meta:
-        constraints = [models.CheckConstraint(condition=Q(audience__in=Audience.values), name="expert_audience_known")]
-
-    def __str__(self) -> str:
-        return self.user.get_username()
+from annotate.models.people import Expert
+from generation.models import Language, Policy, Prompt, Story
 
 
 class Purpose(models.TextChoices):
@@ -89,44 +69,95 @@ class Comparison(models.Model):
         return f"{self.purpose} {self.pk}"
 
 
+class Kind(models.TextChoices):
+    """Why an expert was given a comparison. The page is the same for all."""
+
+    ORDINARY = "ordinary", _("ordinary")
+    GOLD = "gold", _("silent gold")
+    REPEAT = "repeat", _("silent repeat")
+    ADJUDICATION = "adjudication", _("adjudication")
+
+
 class AssignmentQuerySet(models.QuerySet["Assignment"]):
     def unanswered(self) -> Self:
-        return self.filter(judgement=None, skipped_at=None)
+        return self.filter(answered_at=None, skipped_at=None)
 
 
 class Assignment(models.Model):
-    """One expert's view of one comparison: the order shown to them, drawn once and kept."""
+    """One expert's view of one comparison: the order shown to them, drawn once and kept.
+
+    `version` counts what was written from its page, and `page` names the page that wrote last: a
+    write that knows neither comes from another tab, and is a conflict.
+    """
 
     key = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
     comparison = models.ForeignKey(Comparison, on_delete=models.PROTECT, related_name="assignments")
     expert = models.ForeignKey(Expert, on_delete=models.PROTECT, related_name="assignments")
+    kind = models.CharField(max_length=12, choices=Kind, default=Kind.ORDINARY)
     shown = ArrayField(models.BigIntegerField(), help_text="story ids in the order shown, first to last")
+    minimum_seconds = models.FloatField(default=0, help_text="nobody reads these stories faster")
     opened_at = models.DateTimeField(auto_now_add=True)
+    answered_at = models.DateTimeField(null=True, blank=True)
     skipped_at = models.DateTimeField(null=True, blank=True)
+    version = models.PositiveIntegerField(default=0)
+    page = models.UUIDField(null=True, blank=True)
+
+    _stories: list[Story] | None = None  # read once
 
     objects = AssignmentQuerySet.as_manager()
 
     class Meta:
-        constraints = [models.UniqueConstraint(fields=["comparison", "expert"], name="assignment_once")]
+        constraints = [
+            models.UniqueConstraint(fields=["expert", "comparison", "kind"], name="assignment_once"),
+            models.CheckConstraint(condition=Q(kind__in=Kind.values), name="assignment_kind_known"),
+            models.CheckConstraint(
+                condition=Q(answered_at=None) | Q(skipped_at=None), name="assignment_answered_or_skipped"
+            ),
+        ]
+        indexes = [
+            models.Index(
+                fields=["expert"], condition=Q(answered_at=None, skipped_at=None), name="assignment_unanswered"
+            ),
+            models.Index(fields=["expert", "answered_at"], name="assignment_answered"),
+        ]
 
     def __str__(self) -> str:
         return str(self.key)
 
     def stories(self) -> list[Story]:
-        """The stories in the order shown."""
-        found = Story.objects.in_bulk(self.shown)
-        return [found[pk] for pk in self.shown]
+        """The stories in the order shown: their texts, without what the sampler left."""
+        if self._stories is None or [story.pk for story in self._stories] != self.shown:
+            found = Story.objects.only("text", "withdrawn_at").in_bulk(self.shown)
+            self._stories = [found[pk] for pk in self.shown]
+        return self._stories
+
+
+class Draft(models.Model):
+    """What an expert has entered and not yet submitted: the page's fields, as they are sent."""
+
+    assignment = models.OneToOneField(Assignment, on_delete=models.CASCADE, related_name="draft")
+    # the form's own fields and values: a half-made answer has no other shape yet
+    fields = models.JSONField()
+    saved_at = models.DateTimeField(auto_now=True)
+
+    def __str__(self) -> str:
+        return f"draft of {self.assignment_id}"
 
 
 class PlaceQuerySet(models.QuerySet["Place"]):
+    def wanted(self) -> Self:
+        """Places without a judgement, in comparisons that are in the queue."""
+        return self.filter(wanted=True)
+
     def free(self) -> Self:
-        """Places that nobody holds, or whose holder's time is over without a judgement."""
-        return self.filter(Q(assignment=None) | Q(held_until__lt=Now()))
+        """Wanted places that nobody holds, or whose holder's time is over without a judgement."""
+        return self.wanted().filter(Q(assignment=None) | Q(held_until__lt=Now()))
 
     def open_to(self, expert: Expert) -> Self:
-        """Places in open comparisons that this expert has never been shown."""
+        """Places in comparisons that this expert has never been shown, in languages that they read."""
         seen = Assignment.objects.filter(expert=expert, comparison=OuterRef("comparison"))
-        return self.filter(comparison__closed_at=None).exclude(Exists(seen))
+        found = self.exclude(Exists(seen))
+        return found if set(expert.languages) == set(Language.values) else found.filter(language__in=expert.languages)
 
 
 class Place(models.Model):
@@ -135,7 +166,10 @@ class Place(models.Model):
 
     comparison = models.ForeignKey(Comparison, on_delete=models.CASCADE, related_name="places")
     number = models.PositiveSmallIntegerField()
-    draw_order = models.FloatField(help_text="the comparison's: here for the index")
+    # of the comparison, and here for the queue's index: it stays small beside a million filled places
+    draw_order = models.FloatField()
+    language = models.CharField(max_length=8, choices=Language)
+    wanted = models.BooleanField(default=True, help_text="not filled, and the comparison is in the queue")
     assignment = models.OneToOneField(Assignment, null=True, blank=True, on_delete=models.PROTECT, related_name="place")
     held_until = models.DateTimeField(null=True, blank=True)
 
@@ -148,64 +182,13 @@ class Place(models.Model):
             models.CheckConstraint(
                 condition=Q(held_until=None) | Q(assignment__isnull=False), name="place_held_by_somebody"
             ),
+            models.CheckConstraint(condition=Q(language__in=Language.values), name="place_language_known"),
+            models.CheckConstraint(
+                condition=Q(wanted=False) | Q(assignment=None) | Q(held_until__isnull=False),
+                name="place_filled_is_not_wanted",
+            ),
         ]
-        indexes = [models.Index(fields=["number", "draw_order"], name="place_queue")]
+        indexes = [models.Index(fields=["number", "draw_order"], condition=Q(wanted=True), name="place_queue")]
 
     def __str__(self) -> str:
         return f"{self.comparison_id}/{self.number}"
-
-
-class Verdict(models.TextChoices):
-    RANKED = "ranked", _("ranked")
-    TIE = "tie", _("equally good")
-
-
-class JudgementQuerySet(models.QuerySet["Judgement"]):
-    def by_people(self) -> Self:
-        return self.filter(assignment__expert__simulated=False)
-
-
-class Judgement(models.Model):
-    """One expert's answer to one comparison."""
-
-    assignment = models.OneToOneField(Assignment, on_delete=models.PROTECT, related_name="judgement")
-    verdict = models.CharField(max_length=12, choices=Verdict)
-    reason = models.TextField(blank=True, max_length=2000)
-    extra = models.BooleanField(default=False, help_text="came when all places were filled; kept all the same")
-    created_at = models.DateTimeField(auto_now_add=True)
-
-    objects = JudgementQuerySet.as_manager()
-
-    class Meta:
-        ordering = ("pk",)
-        constraints = [models.CheckConstraint(condition=Q(verdict__in=Verdict.values), name="judgement_verdict_known")]
-
-    def __str__(self) -> str:
-        return f"{self.verdict} {self.pk}"
-
-
-class Rank(models.Model):
-    """Where one story came in one judgement: rank 1 is best, equal ranks are ties.
-
-    `shown_position` is where it stood on the screen (1 is first): kept apart, so that position
-    bias can be measured.
-    """
-
-    judgement = models.ForeignKey(Judgement, on_delete=models.CASCADE, related_name="ranks")
-    story = models.ForeignKey(Story, on_delete=models.PROTECT, related_name="ranks")
-    rank = models.PositiveSmallIntegerField()
-    shown_position = models.PositiveSmallIntegerField()
-
-    class Meta:
-        ordering = ("judgement", "shown_position")
-        constraints = [
-            models.UniqueConstraint(fields=["judgement", "story"], name="rank_once_per_story"),
-            models.UniqueConstraint(fields=["judgement", "shown_position"], name="rank_once_per_position"),
-            models.CheckConstraint(condition=Q(rank__gte=1, rank__lte=5), name="rank_from_one_to_five"),
-            models.CheckConstraint(
-                condition=Q(shown_position__gte=1, shown_position__lte=5), name="rank_position_from_one_to_five"
-            ),
-        ]
-
-    def __str__(self) -> str:
-        return f"{self.rank} (shown {self.shown_position})"

@@ -1,0 +1,41 @@
+"""What people think of stories: who judges, what is before them, what they answered."""
+
+from annotate.models.answers import (
+    CriterionWinner,
+    Improvement,
+    Judgement,
+    JudgementQuerySet,
+    Passage,
+    Rank,
+    Revision,
+    Verdict,
+)
+from annotate.models.campaign import Campaign, Criterion, Example, PracticeAnswer
+from annotate.models.people import Audience, Expert
+from annotate.models.queue import Assignment, Comparison, Draft, Kind, Place, Purpose
+from annotate.models.reports import Gold, Report
+
+__all__ = [
+    "Assignment",
+    "Audience",
+    "Campaign",
+    "Comparison",
+    "Criterion",
+    "CriterionWinner",
+    "Draft",
+    "Example",
+    "Expert",
+    "Gold",
+    "Improvement",
+    "Judgement",
+    "JudgementQuerySet",
+    "Kind",
+    "Passage",
+    "Place",
+    "PracticeAnswer",
+    "Purpose",
+    "Rank",
+    "Report",
+    "Revision",
+    "Verdict",
+]

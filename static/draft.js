@@ -1,0 +1,163 @@
+// Keeps what is entered: on the server shortly after each change and on leaving, in this browser while the server cannot be reached.
+(() => {
+  const PAUSE = 800;
+  const LONGEST_WAIT = 30000;
+  const form = () => document.getElementById("judgement");
+  const status = () => document.getElementById("draft-status");
+  const store = (element) => `storyloop-draft:${element.dataset.draft}`;
+  let timer = null;
+  let dirty = false;
+  let busy = false;
+  let wait = 2000;
+
+  function entered(element) {
+    const data = new FormData(element);
+    const token = document.cookie.match(/(?:^|; )csrftoken=([^;]+)/)?.[1];
+    if (token) data.set("csrfmiddlewaretoken", token);
+    return data;
+  }
+
+  function say(key) {
+    if (status()) status().textContent = key ? status().dataset[key] : "";
+  }
+
+  function keepHere(element) {
+    const data = entered(element);
+    data.delete("csrfmiddlewaretoken");
+    try {
+      localStorage.setItem(store(element), JSON.stringify([...data]));
+    } catch {
+      // private windows have no store: the page itself still holds everything
+    }
+  }
+
+  function forgetHere(element) {
+    try {
+      localStorage.removeItem(store(element));
+    } catch {
+      // nothing was kept
+    }
+  }
+
+  function later(pause) {
+    clearTimeout(timer);
+    timer = setTimeout(save, pause);
+  }
+
+  async function save() {
+    const element = form();
+    if (!element || !dirty || busy || document.querySelector(".conflict")) return;
+    busy = true;
+    dirty = false;
+    const answer = await fetch(element.dataset.draft, {
+      method: "POST",
+      body: entered(element),
+      headers: { "HX-Request": "true" },
+      keepalive: true,
+    }).catch(() => null);
+    busy = false;
+    if (element !== form()) return;
+    await heard(element, answer);
+    if (dirty) later(PAUSE);
+  }
+
+  async function heard(element, answer) {
+    if (answer?.ok) {
+      element.elements.version.value = (await answer.json()).version;
+      wait = 2000;
+      forgetHere(element);
+      say("saved");
+    } else if (answer?.status === 409) {
+      keepHere(element);
+      document.getElementById("conflict").innerHTML = await answer.text();
+      document.getElementById("conflict").scrollIntoView({ block: "center" });
+    } else if (answer?.status === 422) {
+      status().textContent = (await answer.json()).error;
+    } else {
+      keepHere(element);
+      dirty = true;
+      say("failed");
+      if (answer?.status === 401) document.getElementById("logged-out").hidden = false;
+      later(wait);
+      wait = Math.min(wait * 2, LONGEST_WAIT);
+    }
+  }
+
+  function changed(event) {
+    if (!event.target.closest?.("#judgement")) return;
+    dirty = true;
+    later(PAUSE);
+  }
+
+  // the page may go at any moment now: the beacon is sent all the same
+  function leaving() {
+    const element = form();
+    if (!element || !dirty || document.querySelector(".conflict")) return;
+    keepHere(element);
+    dirty = !navigator.sendBeacon(element.dataset.draft, entered(element));
+  }
+
+  function restore() {
+    const element = form();
+    dirty = false;
+    wait = 2000;
+    clearTimeout(timer);
+    if (!element) return;
+    let kept = null;
+    try {
+      kept = JSON.parse(localStorage.getItem(store(element)));
+    } catch {
+      kept = null;
+    }
+    if (!kept) return;
+    const values = new Map();
+    for (const [name, value] of kept) values.set(name, [...(values.get(name) ?? []), value]);
+    if (values.get("version")?.[0] !== element.elements.version.value) {
+      forgetHere(element); // the server has something newer
+      return;
+    }
+    fill(element, values);
+    say("restored");
+    dirty = true;
+    later(PAUSE);
+  }
+
+  function fill(element, values) {
+    for (const field of element.elements) {
+      if (!field.name || ["page", "version", "csrfmiddlewaretoken", "verdict"].includes(field.name)) continue;
+      const given = values.get(field.name) ?? [];
+      if (field.type === "radio" || field.type === "checkbox") field.checked = given.includes(field.value);
+      else field.value = given[0] ?? "";
+    }
+    element.dispatchEvent(new Event("storyloop:filled", { bubbles: true }));
+  }
+
+  document.addEventListener("input", changed);
+  document.addEventListener("change", changed);
+  document.addEventListener("storyloop:changed", changed);
+  window.addEventListener("pagehide", leaving);
+  document.addEventListener("visibilitychange", () => document.hidden && leaving());
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest("[data-keep-mine]");
+    if (!button) return;
+    form().elements.version.value = button.closest(".conflict").dataset.version;
+    document.getElementById("conflict").replaceChildren();
+    dirty = true;
+    save();
+  });
+  // an answer that is on its way needs no draft; one that failed does
+  document.addEventListener("htmx:beforeRequest", (event) => {
+    if (event.detail.elt === form()) clearTimeout(timer);
+  });
+  for (const name of ["htmx:sendError", "htmx:responseError"]) {
+    document.addEventListener(name, (event) => {
+      if (event.detail.elt !== form()) return;
+      keepHere(form());
+      dirty = true;
+      later(wait);
+    });
+  }
+  document.addEventListener("submit", (event) => event.target === form() && forgetHere(form()));
+  document.addEventListener("DOMContentLoaded", restore);
+  document.addEventListener("htmx:afterSwap", (event) => event.detail.target.id === "work" && restore());
+})();

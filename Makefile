@@ -7,9 +7,12 @@ SEED ?= 0
 BENCH_DEVICE ?= cpu
 BENCH_STEPS ?= 4
 BENCH_THREADS ?= 1
+EXPERTS ?= 8
+JUDGEMENTS ?= 1000 1000000
+BENCH_SECONDS ?= 20
 BIN := .venv/bin
 
-.PHONY: help demo install install-dev test loop bench-dpo check messages clean-loop
+.PHONY: help demo install install-dev test loop bench-dpo bench-judging check messages clean-loop
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -29,6 +32,10 @@ install-dev: .venv/installed-dev ## The same, with what tests and checks need
 
 bench-dpo: .venv/installed-dev ## Our trainer against TRL's: CPU seconds, wall clock, memory; BENCH_STEPS=64, BENCH_DEVICE=cuda, JSON=path
 	@$(BIN)/python -m training.bench --device $(BENCH_DEVICE) --steps $(BENCH_STEPS) --threads $(BENCH_THREADS) $(if $(JSON),--json $(JSON)) $(ARGS)
+
+bench-judging: .venv/installed ## EXPERTS=8 judge without pause with JUDGEMENTS="1000 1000000" stored: how long they wait; BENCH_SECONDS=20, JSON=path
+	@rm -rf var/bench-judging
+	@DATABASE_URL= CELERY_BROKER_URL= STORYLOOP_VAR=var/bench-judging $(BIN)/python manage.py bench_judging --experts $(EXPERTS) --judgements $(JUDGEMENTS) --seconds $(BENCH_SECONDS) --seed $(SEED) $(if $(JSON),--json $(JSON))
 
 check: .venv/installed-dev ## Lint, types, import rules, migrations
 	@$(BIN)/ruff check .

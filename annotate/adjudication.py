@@ -14,11 +14,12 @@ from django.utils.translation import gettext as _
 
 from annotate.models import Assignment, Comparison, Expert, Kind, Purpose
 from annotate.queue import assign
+from annotate.trust import NEWEST, RECENT
 
 # agreement: of all two judgements of a comparison and all two stories that both put in a strict order,
 # the share put in the same one. opposed: somebody's only best story is somebody else's only worst.
 # No part joins another part to itself: the planner knows nothing of their sizes, and may loop for hours.
-DISAGREEMENTS = """
+DISAGREEMENTS = f"""
     WITH wanted AS (
         SELECT j.id AS judgement_id, a.comparison_id
         FROM annotate_judgement j
@@ -26,6 +27,7 @@ DISAGREEMENTS = """
         JOIN annotate_comparison c ON c.id = a.comparison_id AND c.purpose = 'preference'
         WHERE a.comparison_id NOT IN (
             SELECT comparison_id FROM annotate_assignment WHERE kind = 'adjudication' AND skipped_at IS NULL)
+          AND {RECENT}
     ), pair AS (
         SELECT w.comparison_id, count(*) FILTER (WHERE one.rank < two.rank) AS won,
                count(*) FILTER (WHERE one.rank > two.rank) AS lost
@@ -58,7 +60,7 @@ DISAGREEMENTS = """
     WHERE agreement < %(strong)s OR opposed
     ORDER BY agreement, opposed DESC, comparison_id
     LIMIT %(limit)s
-"""
+"""  # noqa: S608  our own words
 STRONG = 0.4
 
 
@@ -85,7 +87,7 @@ def disagreements(limit: int | None = 50) -> list[Disagreement]:
     Those that an adjudicator has are left out; one that the adjudicator skipped is back.
     """
     with connection.cursor() as cursor:
-        cursor.execute(DISAGREEMENTS, {"strong": STRONG, "limit": limit})
+        cursor.execute(DISAGREEMENTS, {"strong": STRONG, "limit": limit, "newest": NEWEST})
         return [Disagreement(*row) for row in cursor.fetchall()]
 
 

@@ -8,6 +8,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from annotate.models import Comparison, Gold
+from annotate.trust import NEWEST, RECENT
 
 # every ordinary answer ranks, and names one best and one worst story: the same for all
 UNANIMOUS = """
@@ -20,7 +21,7 @@ UNANIMOUS = """
         JOIN annotate_assignment a ON a.id = j.assignment_id AND a.kind = 'ordinary'
         JOIN annotate_expert e ON e.id = a.expert_id
         JOIN annotate_comparison c ON c.id = a.comparison_id AND c.purpose = 'preference'
-        WHERE (%(comparison)s::bigint IS NULL OR c.id = %(comparison)s::bigint)
+        WHERE {which}
           AND NOT EXISTS (SELECT FROM annotate_gold g WHERE g.comparison_id = c.id AND
                           (%(comparison)s::bigint IS NULL OR g.retired_at IS NULL))
           AND NOT EXISTS (
@@ -84,5 +85,7 @@ def retire_gold(gold: Gold) -> bool:
 
 def _unanimous(*, comparison: int | None = None, limit: int = 1) -> list[Candidate]:
     with connection.cursor() as cursor:
-        cursor.execute(UNANIMOUS, {"comparison": comparison, "limit": limit})
+        which = RECENT if comparison is None else "c.id = %(comparison)s"
+        values = {"comparison": comparison, "limit": limit, "newest": NEWEST}
+        cursor.execute(UNANIMOUS.replace("{which}", which), values)
         return [Candidate(*row) for row in cursor.fetchall()]

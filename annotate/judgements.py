@@ -89,9 +89,11 @@ def record_judgement(
     positions = range(1, len(assignment.shown) + 1)
     ranks = dict.fromkeys(positions, 1) if verdict in EQUAL else dict(ranks or {})
     _check(assignment, verdict, ranks, reason, details)
-    lock(assignment.expert)
+    _count(assignment, 1)  # also the lock: all writes of one expert wait for each other here
     current = Assignment.objects.get(pk=assignment.pk)
     earlier = Judgement.objects.filter(assignment=current).first() if current.answered_at else None
+    if earlier:
+        _count(assignment, -1)
     if earlier and (page is None or Revision.objects.filter(assignment=current, key=page.key).exists()):
         return Kept(earlier, repeated=True)
     if page:
@@ -115,8 +117,6 @@ def record_judgement(
     Assignment.objects.filter(pk=current.pk).update(
         answered_at=now, skipped_at=None, version=current.version + 1, page=key
     )
-    if not earlier:
-        Expert.objects.filter(pk=assignment.expert_id).update(judged=F("judged") + 1)
     return Kept(judgement, repeated=False)
 
 
@@ -135,7 +135,7 @@ def undo_judgement(*, assignment: Assignment) -> None:
     Draft.objects.update_or_create(assignment=current, defaults={"fields": fields})
     _add_revision(current, Act.UNDONE, uuid4(), fields)
     Assignment.objects.filter(pk=current.pk).update(answered_at=None, version=current.version + 1, page=None)
-    Expert.objects.filter(pk=current.expert_id).update(judged=F("judged") - 1)
+    _count(current, -1)
     hold_again(current)
     refresh_queue([current.comparison_id])
 
@@ -253,6 +253,10 @@ def _reported(judgement: Judgement, details: Details) -> set[int | None]:
         return {None}
     unsafe = details.unsafe if judgement.verdict == Verdict.UNSAFE else ()
     return {judgement.assignment.shown[position - 1] for position in unsafe}
+
+
+def _count(assignment: Assignment, step: int) -> None:
+    Expert.objects.filter(pk=assignment.expert_id).update(judged=F("judged") + step)
 
 
 def _add_revision(assignment: Assignment, act: Act, key: UUID, fields: Mapping[str, list[str]]) -> None:

@@ -17,23 +17,25 @@ from annotate.models import Expert, Judgement, Verdict
 from annotate.winrates import wilson_interval
 
 ENOUGH = 5  # below it a percentage says nothing
+NEWEST = 50_000  # judgements that figures are made of: a page must come while somebody waits for it
+RECENT = "j.id > (SELECT coalesce(max(id), 0) - %(newest)s FROM annotate_judgement)"
 
 # two story ids are a pair, the smaller first; sign() is -1 if that one is better, 0 for a tie
-REPEATS = """
+REPEATS = f"""
     SELECT again.expert_id, count(DISTINCT again.id), count(*),
            count(*) FILTER (WHERE sign(once_1.rank - once_2.rank) = sign(again_1.rank - again_2.rank))
     FROM annotate_assignment again
     JOIN annotate_assignment once ON once.expert_id = again.expert_id
          AND once.comparison_id = again.comparison_id AND once.kind = 'ordinary'
     JOIN annotate_judgement once_j ON once_j.assignment_id = once.id
-    JOIN annotate_judgement again_j ON again_j.assignment_id = again.id
+    JOIN annotate_judgement j ON j.assignment_id = again.id
     JOIN annotate_rank once_1 ON once_1.judgement_id = once_j.id
     JOIN annotate_rank once_2 ON once_2.judgement_id = once_j.id AND once_2.story_id > once_1.story_id
-    JOIN annotate_rank again_1 ON again_1.judgement_id = again_j.id AND again_1.story_id = once_1.story_id
-    JOIN annotate_rank again_2 ON again_2.judgement_id = again_j.id AND again_2.story_id = once_2.story_id
-    WHERE again.kind = 'repeat' AND again.expert_id = ANY(%(experts)s)
+    JOIN annotate_rank again_1 ON again_1.judgement_id = j.id AND again_1.story_id = once_1.story_id
+    JOIN annotate_rank again_2 ON again_2.judgement_id = j.id AND again_2.story_id = once_2.story_id
+    WHERE again.kind = 'repeat' AND again.expert_id = ANY(%(experts)s) AND {RECENT}
     GROUP BY again.expert_id
-"""
+"""  # noqa: S608  our own words
 # a gold that was retired may have been wrong: it is not held against anybody
 GOLD = """
     SELECT a.expert_id, count(*), count(*) FILTER (WHERE EXISTS (
@@ -48,7 +50,7 @@ GOLD = """
     GROUP BY a.expert_id
 """
 # the votes on each two stories, counted by direction; people are measured by people alone
-AGREEMENT = """
+AGREEMENT = f"""
     WITH vote AS (
         SELECT a.expert_id, count(*) OVER direction - 1 AS same, count(*) OVER pair - 1 AS others
         FROM annotate_rank one
@@ -58,14 +60,15 @@ AGREEMENT = """
         JOIN annotate_assignment a ON a.id = j.assignment_id AND a.kind = 'ordinary'
         JOIN annotate_expert e ON e.id = a.expert_id
         WHERE a.comparison_id IN (SELECT comparison_id FROM annotate_assignment WHERE expert_id = ANY(%(experts)s))
+          AND {RECENT}
         WINDOW pair AS (PARTITION BY e.simulated, a.comparison_id, one.story_id, two.story_id),
                direction AS (
                    PARTITION BY e.simulated, a.comparison_id, one.story_id, two.story_id, one.rank < two.rank)
     )
     SELECT expert_id, sum(others)::bigint, sum(same)::bigint
     FROM vote WHERE expert_id = ANY(%(experts)s) GROUP BY expert_id
-"""
-FIRST_SHOWN = """
+"""  # noqa: S608  our own words
+FIRST_SHOWN = f"""
     SELECT expert_id, count(*), count(*) FILTER (WHERE best_shown = first_shown), avg(1.0 / stories)::float
     FROM (
         SELECT a.expert_id, count(*) AS stories, min(r.shown_position) AS first_shown,
@@ -74,12 +77,12 @@ FIRST_SHOWN = """
         FROM annotate_rank r
         JOIN annotate_judgement j ON j.id = r.judgement_id
         JOIN annotate_assignment a ON a.id = j.assignment_id AND a.kind IN ('ordinary', 'adjudication')
-        WHERE a.expert_id = ANY(%(experts)s)
+        WHERE a.expert_id = ANY(%(experts)s) AND {RECENT}
         GROUP BY a.expert_id, j.id
     ) answer
     WHERE top[1] < top[2]
     GROUP BY expert_id
-"""
+"""  # noqa: S608  our own words
 
 
 class Median(Aggregate):
@@ -202,5 +205,5 @@ def _times(ids: list[int]) -> dict[int, tuple[int, int, float | None]]:
 def _figures(sql: str, ids: list[int]) -> dict[int, tuple[Any, ...]]:
     """{expert: the other columns}"""
     with connection.cursor() as cursor:
-        cursor.execute(sql, {"experts": ids})
+        cursor.execute(sql, {"experts": ids, "newest": NEWEST} if RECENT in sql else {"experts": ids})
         return {row[0]: row[1:] for row in cursor.fetchall()}

@@ -22,8 +22,20 @@ class ServiceDied(RuntimeError):
 
 
 def web_command(port: int) -> list[str]:
-    options = ["--workers", "2", "--threads", "4", "--no-control-socket", "--log-level", "warning"]
-    return [sys.executable, "-m", "gunicorn", "config.wsgi", "--bind", f"127.0.0.1:{port}", *options]
+    address = ["--host", "127.0.0.1", "--port", str(port)]
+    options = ["--workers", "2", "--blocking-threads", "2", "--no-ws", "--respawn-failed-workers"]
+    quiet = ["--log-level", "warning"]
+    return [
+        sys.executable,
+        "-m",
+        "granian",
+        "--interface",
+        "wsgi",
+        "config.wsgi:application",
+        *address,
+        *options,
+        *quiet,
+    ]
 
 
 def worker_command() -> list[str]:

@@ -88,7 +88,7 @@ DATABASE_URL = env.text("DATABASE_URL", "")
 EMBEDDED_POSTGRES = not DATABASE_URL
 if EMBEDDED_POSTGRES:
     DATABASE_URL = postgres.url(POSTGRES_DIR, env.text("STORYLOOP_DATABASE", postgres.USER))
-DATABASES = {"default": dj_database_url.parse(DATABASE_URL, conn_max_age=60, conn_health_checks=True)}
+DATABASES = {"default": dj_database_url.parse(DATABASE_URL, conn_max_age=60)}
 # PostgreSQL plans a statement once for each connection, not at each page
 DATABASES["default"]["OPTIONS"] = {
     "server_side_binding": True,

@@ -36,7 +36,7 @@ def start(
             cwd=directory,
             env={**os.environ, **(environment or {})},
             start_new_session=True,
-            preexec_fn=_die_with_parent,  # noqa: PLW1509  only one prctl, before any thread of ours
+            preexec_fn=die_with_parent,  # noqa: PLW1509  only one prctl, before any thread of ours
         )
 
 
@@ -64,5 +64,6 @@ def _signal_group(process: subprocess.Popen[str], number: signal.Signals) -> Non
         os.killpg(process.pid, number)  # the leader's id is the group's: start_new_session
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
+    """Have the kernel kill this process when the one that started it is gone."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -74,7 +74,7 @@ def save_campaign(request: HttpRequest) -> HttpResponse:
 @require_safe
 def experts(request: HttpRequest) -> HttpResponse:
     """How steady and how quick everybody is."""
-    return render(request, "annotate/admin/experts.html", {"records": trust.expert_records()})
+    return render(request, "annotate/admin/experts.html", {"records": trust.expert_records(), "newest": trust.NEWEST})
 
 
 @admin_required

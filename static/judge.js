@@ -71,7 +71,17 @@
   document.addEventListener("toggle", (event) => event.target.id === "improve" && offerImprovement(), true);
 
   // the best story's own text is what an improvement begins with
-  const textOf = (card) => [...card.querySelectorAll(".story p")].map((p) => p.textContent).join("\n");
+  // with its blank lines: a paragraph knows where it starts, in code points
+  function textOf(card) {
+    let text = "";
+    let end = 0;
+    for (const paragraph of card.querySelectorAll(".story p")) {
+      const start = Number(paragraph.dataset.start);
+      text += "\n".repeat(text ? start - end : 0) + paragraph.textContent;
+      end = start + [...paragraph.textContent].length;
+    }
+    return text;
+  }
   function offerImprovement() {
     const box = document.getElementById("improved");
     const best = work()?.querySelector("input[name=best]:checked")?.closest(".card");

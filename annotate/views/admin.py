@@ -56,13 +56,13 @@ class ReportRow:
 @require_safe
 def judging(request: HttpRequest) -> HttpResponse:
     """How judging goes and how it is set up."""
-    return _judging_page(request, CampaignForm(instance=Campaign.current()))
+    return _judging_page(request, CampaignForm(instance=Campaign.stored()))
 
 
 @admin_required
 @require_POST
 def save_campaign(request: HttpRequest) -> HttpResponse:
-    form = CampaignForm(request.POST, instance=Campaign.current())
+    form = CampaignForm(request.POST, instance=Campaign.stored())
     if not form.is_valid():
         return _judging_page(request, form, status=422)
     form.save()

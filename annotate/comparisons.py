@@ -21,6 +21,7 @@ def open_preference_comparisons(*, policy: Policy) -> int:
 
     Returns how many are new; those that exist are left alone.
     """
+    lock_queue()
     new = 0
     for prompt, stories in _stories_by_prompt(policy, Split.TRAIN).items():
         if len(stories) > 1:
@@ -34,6 +35,7 @@ def open_evaluation_comparisons(*, policy: Policy, baseline: Policy) -> int:
 
     Both stories of a pair have the same place in the sampling plan. Returns how many are new.
     """
+    lock_queue()
     new = 0
     older = _stories_by_prompt(baseline, Split.EVALUATION)
     for prompt, stories in _stories_by_prompt(policy, Split.EVALUATION).items():

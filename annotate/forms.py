@@ -17,7 +17,7 @@ from generation.models import Language
 NO_DIFFERENCE = "0"
 ANSWER_FIELDS = (
     *("verdict", "best", "worst", "reason", "improved", "reasons_for", "reasons_against"),
-    *("passages", "seconds", "unsafe"),
+    *("passages", "seconds", "unsafe", "gone"),
     *(f"criterion_{criterion}" for criterion in Criterion.values),
 )
 MAX_DRAFT = 60_000  # characters in all fields together
@@ -69,7 +69,8 @@ class JudgementForm(PageForm):
         for criterion in self.criteria:
             choices = [(value, value) for value in (NO_DIFFERENCE, *positions)]
             self.fields[f"criterion_{criterion}"] = forms.ChoiceField(required=False, choices=choices)
-        self.fields["unsafe"] = forms.MultipleChoiceField(required=False, choices=[(p, p) for p in positions])
+        for name in ("unsafe", "gone"):
+            self.fields[name] = forms.MultipleChoiceField(required=False, choices=[(p, p) for p in positions])
         self.ranks: dict[int, int] = {}
 
     @property
@@ -109,6 +110,7 @@ class JudgementForm(PageForm):
             passages=cleaned["passages"],
             improved=cleaned["improved"],
             unsafe=frozenset(map(int, cleaned["unsafe"])) if cleaned["verdict"] == Verdict.UNSAFE else frozenset(),
+            gone=frozenset(map(int, cleaned["gone"])),
             seconds=cleaned["seconds"],
             fields=fields,
         )

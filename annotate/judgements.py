@@ -23,7 +23,7 @@ from annotate.models import (
     Verdict,
 )
 from annotate.models.answers import EQUAL, Act
-from annotate.pages import PageState, check_page
+from annotate.pages import PageState, check_page, key_used, sent_before
 from annotate.queue import fill, hold_again, lock, lock_queue, refresh_queue, release
 from annotate.reports import report, take_back_reports
 from generation.models import Story
@@ -57,6 +57,7 @@ class Details:
     passages: Sequence[Mark] = ()
     improved: str = ""
     unsafe: frozenset[int] = frozenset()
+    gone: frozenset[int] = frozenset()  # had left the queue when the page was shown: nobody read them
     seconds: float | None = None
     fields: Mapping[str, list[str]] | None = None  # as the page sent them, for the history
 
@@ -87,14 +88,16 @@ def record_judgement(
     """
     details = details or Details()
     positions = range(1, len(assignment.shown) + 1)
-    ranks = dict.fromkeys(positions, 1) if verdict in EQUAL else dict(ranks or {})
+    given = dict.fromkeys(positions, 1) if verdict in EQUAL else ranks or {}
+    ranks = {position: rank for position, rank in given.items() if position not in details.gone}
     _check(assignment, verdict, ranks, reason, details)
+    fields = details.fields or _fields_of(verdict, ranks, reason)
     _count(assignment, 1)  # also the lock: all writes of one expert wait for each other here
     current = Assignment.objects.get(pk=assignment.pk)
     earlier = Judgement.objects.filter(assignment=current).first() if current.answered_at else None
     if earlier:
         _count(assignment, -1)
-    if earlier and (page is None or Revision.objects.filter(assignment=current, key=page.key).exists()):
+    if earlier and (page is None or sent_before(current, page, fields)):
         return Kept(earlier, repeated=True)
     if page:
         check_page(current, page)
@@ -103,19 +106,20 @@ def record_judgement(
     judgement = earlier or Judgement(assignment=current)
     judgement.verdict = verdict
     judgement.reason = _clean(reason)
+    if earlier:
+        take_back_reports(current, keep=_reported(judgement, details))
     if verdict == Verdict.UNSAFE:  # the stories that are left still want their judgement
         release(current)
     else:
         judgement.extra = not fill(current)
     _write(judgement, ranks, details)
-    key = page.key if page else uuid4()
-    fields = details.fields or _fields_of(verdict, ranks, reason)
+    key = page.key if page and not key_used(current, page) else uuid4()
     _add_revision(current, Act.EDITED if earlier else Act.SUBMITTED, key, fields)
     if current.version:  # else nothing was ever written from its page
         Draft.objects.filter(assignment=current).delete()
     now = current.answered_at or timezone.now()
     Assignment.objects.filter(pk=current.pk).update(
-        answered_at=now, skipped_at=None, version=current.version + 1, page=key
+        answered_at=now, skipped_at=None, version=current.version + 1, page=page.key if page else key
     )
     return Kept(judgement, repeated=False)
 
@@ -201,8 +205,9 @@ def _check_texts(assignment: Assignment, verdict: str, ranks: Mapping[int, int],
             raise BadAnswer(_("The improved story is too long: 20,000 characters at most."))
     if details.passages:
         lengths = [len(story.text) for story in assignment.stories()]
-        fits = all(0 <= m.start < m.end <= lengths[m.position - 1] for m in details.passages)
-        if not fits or len(details.passages) > MAX_PASSAGES:
+        if len(details.passages) > MAX_PASSAGES:
+            raise BadAnswer(_("You have marked too many passages: 50 at most."))
+        if not all(0 <= m.start < m.end <= lengths[m.position - 1] for m in details.passages):
             raise BadAnswer(_("A marked passage does not fit its story. Mark it again."))
 
 
@@ -217,7 +222,6 @@ def _write(judgement: Judgement, ranks: Mapping[int, int], details: Details) -> 
     judgement.reasons_for = list(details.reasons_for)
     judgement.reasons_against = list(details.reasons_against)
     if judgement.pk:
-        take_back_reports(assignment, keep=_reported(judgement, details))
         for rows in (Rank, CriterionWinner, Passage, Improvement):
             rows.objects.filter(judgement=judgement).delete()
     judgement.save()

@@ -32,12 +32,37 @@ def check_page(assignment: Assignment, page: PageState) -> None:
         raise Conflict(assignment)
 
 
+def key_used(assignment: Assignment, page: PageState) -> bool:
+    """This page has submitted an answer. Asked only where something was written before."""
+    return bool(assignment.version) and Revision.objects.filter(assignment=assignment, key=page.key).exists()
+
+
+def sent_before(assignment: Assignment, page: PageState, fields: Mapping[str, list[str]]) -> bool:
+    """The same page has submitted the same answer: this is it once more, and nothing new.
+
+    Another answer from a page that never heard of its success is a change, and no repetition: Conflict,
+    so that the expert sees both.
+    """
+    used = Revision.objects.filter(assignment=assignment, key=page.key).first() if assignment.version else None
+    if used is None:
+        return False
+    if _without_time(used.fields) == _without_time(fields):
+        return True
+    if page.version != assignment.version:
+        raise Conflict(assignment)
+    return False
+
+
+def _without_time(fields: Mapping[str, list[str]]) -> dict[str, list[str]]:
+    return {name: values for name, values in fields.items() if name != "seconds"}
+
+
 @transaction.atomic(durable=True)
 def save_draft(*, assignment: Assignment, fields: Mapping[str, list[str]], page: PageState) -> int:
     """Keep what has been entered so far, and the place with it. Returns the version. Raises Conflict."""
     lock(assignment.expert)
     current = Assignment.objects.get(pk=assignment.pk)
-    if Revision.objects.filter(assignment=current, key=page.key).exists():
+    if sent_before(current, page, fields):
         return current.version  # sent before this page's submit, and overtaken by it
     check_page(current, page)
     Draft.objects.update_or_create(assignment=current, defaults={"fields": fields})

@@ -147,11 +147,12 @@ def _criterion_votes(judgements: JudgementQuerySet) -> dict[str, Votes]:
     ranking = judgements.exclude(verdict__in=[Verdict.CANNOT_RANK, Verdict.UNSAFE])
     winners = CriterionWinner.objects.filter(judgement__in=ranking, story__isnull=False)
     withdrawn = set(Story.objects.exclude(withdrawn_at=None).values_list("pk", flat=True))
-    for winner in winners.select_related("judgement__assignment__expert"):
-        assignment = winner.judgement.assignment
-        for other in set(assignment.shown) - {winner.story_id} - withdrawn:
-            if winner.story_id not in withdrawn:
-                votes[winner.criterion][winner.story_id or 0, other].append(assignment.expert.simulated)
+    found = winners.exclude(story__in=withdrawn).select_related("judgement__assignment__expert")
+    for winner in found.prefetch_related("judgement__ranks"):
+        read = {rank.story_id for rank in winner.judgement.ranks.all()}
+        for other in read - {winner.story_id} - withdrawn:
+            simulated = winner.judgement.assignment.expert.simulated
+            votes[winner.criterion][winner.story_id or 0, other].append(simulated)
     return votes
 
 

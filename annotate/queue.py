@@ -108,14 +108,18 @@ def skip_assignment(*, assignment: Assignment) -> None:
 
 
 @transaction.atomic
-def unskip_assignment(*, assignment: Assignment) -> None:
-    """Take a skip back; without a place if the last has gone, and then what comes is an extra."""
+def unskip_assignment(*, assignment: Assignment) -> bool:
+    """Take a skip back; without a place if the last has gone, and then what comes is an extra.
+
+    False for an adjudication that somebody else decides by now.
+    """
     lock(assignment.expert)
     others = Assignment.objects.filter(comparison=assignment.comparison_id, kind=Kind.ADJUDICATION, skipped_at=None)
     if assignment.kind == Kind.ADJUDICATION and others.exists():
-        return  # somebody else decides it by now
+        return False
     Assignment.objects.filter(pk=assignment.pk).update(skipped_at=None)
     hold_again(assignment)
+    return True
 
 
 def hold_again(assignment: Assignment) -> bool:
@@ -178,6 +182,7 @@ def refresh_queue(comparisons: Iterable[int]) -> None:
     queued = list(two.values_list("pk", flat=True))
     places = Place.objects.filter(comparison__in=ids)
     filled = Q(assignment__isnull=False, held_until=None)
+    list(places.select_for_update().order_by("number", "draw_order").values("pk"))  # in the queue's own order
     places.filter(filled | ~Q(comparison__in=queued)).update(wanted=False)
     places.filter(~filled, comparison__in=queued).update(wanted=True)
 
@@ -230,6 +235,7 @@ def _gold(expert: Expert) -> Assignment | None:
     seen = Assignment.objects.filter(expert=expert, comparison=OuterRef("comparison"))
     withdrawn = Story.objects.filter(comparisons=OuterRef("comparison")).exclude(withdrawn_at=None)
     found = Gold.objects.filter(retired_at=None, comparison__prompt__language__in=expert.languages)
+    found = found.exclude(made_by=expert.user_id)  # who knows the answer
     gold = found.exclude(Exists(seen)).exclude(Exists(withdrawn)).select_related("comparison__prompt").first()
     if gold is None:
         return None

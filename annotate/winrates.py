@@ -78,7 +78,9 @@ def outcomes(policy: Policy, baseline: Policy) -> list[Outcome]:
     comparisons = Comparison.objects.evaluation_of(policy, baseline)
     ranks = (
         Rank.objects.filter(
-            judgement__assignment__comparison__in=comparisons, judgement__in=Judgement.objects.counted()
+            judgement__assignment__comparison__in=comparisons,
+            judgement__in=Judgement.objects.counted(),
+            story__withdrawn_at=None,
         )
         .select_related("story", "judgement__assignment__expert")
         .order_by("judgement_id")

@@ -88,18 +88,17 @@ DATABASE_URL = env.text("DATABASE_URL", "")
 EMBEDDED_POSTGRES = not DATABASE_URL
 if EMBEDDED_POSTGRES:
     DATABASE_URL = postgres.url(POSTGRES_DIR, env.text("STORYLOOP_DATABASE", postgres.USER))
-DATABASES = {"default": dj_database_url.parse(DATABASE_URL, conn_max_age=60)}
-# PostgreSQL plans a statement once for each connection, not at each page
-DATABASES["default"]["OPTIONS"] = {
-    "server_side_binding": True,
-    "prepare_threshold": 3,
-    **DATABASES["default"].get("OPTIONS", {}),
-}
+DATABASES = {"default": dj_database_url.parse(DATABASE_URL, conn_max_age=60, conn_health_checks=True)}
+# PostgreSQL plans a statement once for each connection, not at each page; a PgBouncer in transaction mode forbids it
+if env.boolean("STORYLOOP_PREPARED_STATEMENTS", True):
+    prepared: dict[str, Any] = {"server_side_binding": True, "prepare_threshold": 3}
+    DATABASES["default"]["OPTIONS"] = {**prepared, **DATABASES["default"].get("OPTIONS", {})}
 if DATABASES["default"].get("ENGINE") != "django.db.backends.postgresql":
     raise env.BadEnvironment("DATABASE_URL must begin with postgres://: Storyloop runs on PostgreSQL only")
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
-AUTHENTICATION_BACKENDS = ["config.accounts.AccountBackend"]
+# the second keeps those logged in who were so before there was the first
+AUTHENTICATION_BACKENDS = ["config.accounts.AccountBackend", "django.contrib.auth.backends.ModelBackend"]
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},

@@ -1,3 +1,4 @@
+import multiprocessing
 import os
 
 from django.core.wsgi import get_wsgi_application
@@ -5,5 +6,6 @@ from django.core.wsgi import get_wsgi_application
 from training.processes import die_with_parent
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
-die_with_parent()  # a worker whose server was killed would go on answering
+if multiprocessing.parent_process() is not None:
+    die_with_parent()  # granian's worker: it would go on answering when its server was killed
 application = get_wsgi_application()

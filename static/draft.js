@@ -2,6 +2,7 @@
 (() => {
   const PAUSE = 800;
   const LONGEST_WAIT = 30000;
+  const LONGEST_ANSWER = 10000;
   const form = () => document.getElementById("judgement");
   const status = () => document.getElementById("draft-status");
   const store = (element) => `storyloop-draft:${element.dataset.draft}`;
@@ -31,6 +32,14 @@
     }
   }
 
+  function keptHere(element) {
+    try {
+      return JSON.parse(localStorage.getItem(store(element)));
+    } catch {
+      return null;
+    }
+  }
+
   function forgetHere(element) {
     try {
       localStorage.removeItem(store(element));
@@ -44,20 +53,26 @@
     timer = setTimeout(save, pause);
   }
 
+  // two versions, and no choice yet: neither is written over the other, this one is kept here
+  function undecided(element) {
+    if (!document.querySelector(".conflict")) return false;
+    keepHere(element);
+    return true;
+  }
+
   async function save() {
     const element = form();
-    if (!element || !dirty || busy || document.querySelector(".conflict")) return;
+    if (!element || !dirty || busy || undecided(element)) return;
     busy = true;
     dirty = false;
     const answer = await fetch(element.dataset.draft, {
       method: "POST",
       body: entered(element),
       headers: { "HX-Request": "true" },
-      keepalive: true,
+      signal: AbortSignal.timeout(LONGEST_ANSWER),
     }).catch(() => null);
     busy = false;
-    if (element !== form()) return;
-    await heard(element, answer);
+    if (element === form()) await heard(element, answer);
     if (dirty) later(PAUSE);
   }
 
@@ -92,7 +107,7 @@
   // the page may go at any moment now: the beacon is sent all the same
   function leaving() {
     const element = form();
-    if (!element || !dirty || document.querySelector(".conflict")) return;
+    if (!element || !dirty || undecided(element)) return;
     keepHere(element);
     dirty = !navigator.sendBeacon(element.dataset.draft, entered(element));
   }
@@ -102,13 +117,7 @@
     dirty = false;
     wait = 2000;
     clearTimeout(timer);
-    if (!element) return;
-    let kept = null;
-    try {
-      kept = JSON.parse(localStorage.getItem(store(element)));
-    } catch {
-      kept = null;
-    }
+    const kept = element && keptHere(element);
     if (!kept) return;
     const values = new Map();
     for (const [name, value] of kept) values.set(name, [...(values.get(name) ?? []), value]);
@@ -137,7 +146,13 @@
   document.addEventListener("storyloop:changed", changed);
   window.addEventListener("pagehide", leaving);
   window.addEventListener("online", save);
-  document.addEventListener("visibilitychange", () => document.hidden && leaving());
+  // what was sent in leaving is believed only when the server has said so
+  document.addEventListener("visibilitychange", () => {
+    if (document.hidden) return leaving();
+    if (!form() || !keptHere(form())) return;
+    dirty = true;
+    later(0);
+  });
   document.addEventListener("click", (event) => {
     const button = event.target.closest("[data-keep-mine]");
     if (!button) return;
@@ -151,7 +166,7 @@
     if (event.detail.elt === form()) clearTimeout(timer);
     else if (event.detail.target?.id === "work") leaving(); // undo and skip lead elsewhere too
   });
-  for (const name of ["htmx:sendError", "htmx:responseError"]) {
+  for (const name of ["htmx:sendError", "htmx:timeout", "htmx:responseError"]) {
     document.addEventListener(name, (event) => {
       if (event.detail.elt !== form()) return;
       keepHere(form());
@@ -159,7 +174,9 @@
       later(wait);
     });
   }
-  document.addEventListener("submit", (event) => event.target === form() && forgetHere(form()));
+  document.addEventListener("htmx:beforeSwap", (event) => {
+    if (event.detail.requestConfig?.elt === form() && event.detail.xhr.status === 200) forgetHere(form());
+  });
   document.addEventListener("DOMContentLoaded", restore);
   document.addEventListener("htmx:afterSwap", (event) => event.detail.target.id === "work" && restore());
 })();

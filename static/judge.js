@@ -2,7 +2,7 @@
 (() => {
   const TYPING = "textarea, select, input:not([type=radio]):not([type=checkbox])";
   const BUTTONS = {
-    Enter: 'button[value="ranked"]',
+    Enter: '.primary[value="ranked"]',
     t: 'button[value="tie"]',
     0: 'button[value="tie"]',
     g: 'button[value="all_good"]',
@@ -17,10 +17,23 @@
   function pick(name, value) {
     const radio = work()?.querySelector(`input[name="${name}"][value="${value}"]`);
     if (!radio) return false;
-    radio.checked = true;
+    radio.checked = name === "best" || !radio.checked;
     radio.dispatchEvent(new Event("change", { bubbles: true }));
     return true;
   }
+
+  // the worst is optional: pressed again it is taken back
+  let taken = null;
+  document.addEventListener("pointerdown", (event) => {
+    const radio = event.target.closest(".worst")?.querySelector("input");
+    taken = radio?.checked ? radio : null;
+  });
+  document.addEventListener("click", (event) => {
+    if (!taken || event.target !== taken) return;
+    taken.checked = false;
+    taken.dispatchEvent(new Event("change", { bubbles: true }));
+    taken = null;
+  });
 
   function press(button) {
     button?.click();
@@ -52,6 +65,7 @@
       return;
     }
     if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing || event.repeat || event.defaultPrevented) return;
+    if (event.target.closest('[data-grip][aria-pressed="true"]')) return; // order.js: a story in the hand
     if (!work() || work().dataset.keys === "off" || document.querySelector("dialog[open]")) return;
     const control = event.target.closest("button:not([data-grip]), a, summary, [role=button]");
     if (event.target.closest(TYPING) || (control && event.key === "Enter")) return;
@@ -138,7 +152,30 @@
     event.detail.headers["X-CSRFToken"] = token;
     event.detail.parameters.delete("csrfmiddlewaretoken");
   });
+  // the next comparison is read from its top: the focus goes there, and not to the box that had it before
+  const UNREAD = 400;
   document.addEventListener("htmx:afterSwap", (event) => {
-    if (event.detail.target.id === "work") document.querySelector("#work h1")?.scrollIntoView({ block: "nearest" });
+    if (event.detail.target.id !== "work") return;
+    const fresh = work();
+    const shown = (element) => element?.querySelector("#judgement")?.dataset.draft;
+    if (shown(fresh) !== shown(event.detail.target)) {
+      fresh.dataset.fresh = "";
+      setTimeout(() => fresh.removeAttribute("data-fresh"), UNREAD);
+    }
+    const top = work()?.querySelector("p[role=alert]:not([hidden]), .conflict, h1");
+    if (!top) return;
+    top.tabIndex = -1;
+    top.focus({ preventScroll: true });
+    top.scrollIntoView({ block: "nearest" });
   });
+  // the second half of a double click falls on the next comparison, which nobody has read
+  document.addEventListener(
+    "click",
+    (event) => {
+      if (!event.target.closest("[data-fresh] #judgement button[name=verdict], [data-fresh] button[form=skip]")) return;
+      event.preventDefault();
+      event.stopImmediatePropagation();
+    },
+    true,
+  );
 })();

@@ -51,7 +51,9 @@
     });
     box().hidden = false;
     for (const plain of document.querySelectorAll("#order .no-js")) plain.hidden = true;
-    if (window.Sortable) window.Sortable.create(list(), { handle: ".grip", animation: 150, onEnd: keep });
+    if (window.Sortable && !window.Sortable.get(list())) {
+      window.Sortable.create(list(), { handle: ".grip", animation: 150, onEnd: keep });
+    }
     marks();
   }
 
@@ -97,7 +99,7 @@
     else other.after(item);
     keep();
     const place = [...list().children].indexOf(item) + 1;
-    box().querySelector("[data-order-said]").textContent = `${item.querySelector(".name").textContent}: ${box().dataset.place} ${place}`;
+    box().querySelector("[data-order-said]").textContent = `${item.querySelector(".name").textContent}: ${box().dataset.place.replace("NUMBER", place)}`;
   }
 
   function clear() {
@@ -135,6 +137,7 @@
     // best or worst chosen anew: an order that was given moves with it, one that was not is laid out anew
     if (!list() || !["best", "worst"].includes(event.target.name)) return;
     if (!box().classList.contains("kept")) return build();
+    if (!event.target.checked) return;
     const item = list().querySelector(`li[data-position="${event.target.value}"]`);
     item.querySelector("[data-tie]").checked = false;
     if (event.target.name === "best") list().prepend(item);

@@ -13,7 +13,7 @@ ANSWERED = """
     UPDATE annotate_assignment AS assignment
     SET answered_at = judgement.created_at, skipped_at = NULL, version = 1
     FROM annotate_judgement AS judgement
-    WHERE judgement.assignment_id = assignment.id
+    WHERE judgement.assignment_id = assignment.id AND assignment.version = 0
 """
 JUDGED = """
     UPDATE annotate_expert AS expert
@@ -30,6 +30,7 @@ HISTORY = """
                         WHERE rank.judgement_id = judgement.id AND judgement.verdict = 'ranked'), '{}'::jsonb),
            judgement.created_at
     FROM annotate_judgement AS judgement
+    ON CONFLICT DO NOTHING
 """
 
 

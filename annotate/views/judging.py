@@ -117,8 +117,9 @@ def undo(request: ExpertRequest, key: UUID) -> HttpResponse:
     assignment = _get_assignment(request, key)
     if assignment.answered_at:
         undo_judgement(assignment=assignment)
-    elif assignment.skipped_at:
-        unskip_assignment(assignment=assignment)
+    elif assignment.skipped_at and not unskip_assignment(assignment=assignment):
+        messages.info(request, _("Somebody else decides that comparison by now. Here is the next."))
+        return _next(request, None) if request.htmx else redirect("judge")  # type: ignore[attr-defined]
     if not request.htmx:  # type: ignore[attr-defined]
         return redirect("judge_comparison", assignment.key)
     return _shown(request, fresh_work(_get_assignment(request, key)))

@@ -18,7 +18,7 @@ from annotate.pages import PageState
 from annotate.permissions import ExpertRequest
 
 WORST_KEYS = "abcde"
-PROGRESS_SECONDS = 10
+PROGRESS_SECONDS = 20
 
 Fields = Mapping[str, Sequence[str]]
 
@@ -162,8 +162,6 @@ def said(fields: Fields) -> list[str]:
         lines.append(_("Order, as story (rank): %(order)s") % {"order": order})
     if one("reason"):
         lines.append(_("Why: %(reason)s") % {"reason": one("reason")})
-    if one("improved"):
-        lines.append(_("With an improved story"))
     return lines
 
 
@@ -174,9 +172,8 @@ def progress(request: ExpertRequest) -> dict[str, int]:
 
 
 def _round_progress() -> tuple[int, int]:
-    wanted = Place.objects.wanted()
-    filled = Place.objects.filter(comparison__in=wanted.values("comparison"), wanted=False)
-    return wanted.count(), filled.count()
+    filled = Place.objects.filter(comparison__closed_at=None, assignment__isnull=False, held_until=None)
+    return Place.objects.wanted().count(), filled.count()
 
 
 def is_fragment(request: HttpRequest) -> bool:

@@ -12,6 +12,7 @@ from django.contrib.auth.hashers import make_password
 from django.db import connection, models, transaction
 from django.db.models import Max
 from django.utils import timezone
+from psycopg import ClientCursor
 
 from annotate.models import Assignment, Audience, Comparison, Expert, Gold, Judgement, Place
 from config.bench_judging import rows
@@ -157,7 +158,9 @@ def _write_alone(plan: Plan, low: int) -> int:
 def _write(plan: Plan, low: int) -> int:
     """The comparisons from number `low` on, with all that belongs to them. Returns how many."""
     high = min(low + BATCH, plan.comparisons)
-    with connection.cursor() as cursor:
+    connection.ensure_connection()
+    # bound here and not by the server, which takes a small number for a smallint, and 4 times it too
+    with ClientCursor(connection.connection) as cursor:
         cursor.execute(rows.FASTER)
         cursor.execute(rows.TALE_TABLE)
         cursor.executemany(rows.TALE, _tales(plan.seed))
@@ -184,7 +187,9 @@ def _finish(plan: Plan, repeats: int) -> None:
     """Silent checks, counters and sequences."""
     golds = min(GOLDS, plan.answers // plan.places)
     more = {"repeats": repeats, "golds": golds, "last": _next(Assignment) - 1}
-    with connection.cursor() as cursor:
+    connection.ensure_connection()
+    # bound here and not by the server, which takes a small number for a smallint, and 4 times it too
+    with ClientCursor(connection.connection) as cursor:
         cursor.execute(rows.FASTER)
         _continue_sequences(cursor)
         for statement in (*(rows.REPEATS if repeats else ()), rows.GOLDS, rows.JUDGED):

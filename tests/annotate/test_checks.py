@@ -54,6 +54,13 @@ def golden(**fields: object) -> Gold:
     return Gold.objects.create(**{**values, **fields})
 
 
+def test_who_made_a_gold_is_not_asked_it(expert: Expert) -> None:
+    golden(made_by=expert.user)
+    make_comparison()
+    campaign(gold_every=1)
+    assert next_assignment(expert=expert).kind == ORDINARY
+
+
 class TestRepeats:
     def test_the_oldest_answer_comes_again(self, expert: Expert) -> None:
         first = practised(expert)[0]

@@ -112,8 +112,17 @@ class TestSaving:
         mine = page()
         record_judgement(assignment=assignment, verdict="tie", page=mine)
         before = Assignment.objects.values().get()
-        assert save(assignment, FIRST, mine) == before["version"]
+        answer = {"verdict": ["tie"], "reason": [""]}
+        assert save(assignment, answer, mine) == before["version"]
         assert (kept(assignment), Assignment.objects.values().get()) == (None, before)
+
+    def test_what_the_same_page_enters_after_a_success_that_it_never_heard_of_is_a_conflict(
+        self, assignment: Assignment
+    ) -> None:
+        mine = page()
+        record_judgement(assignment=assignment, verdict="tie", page=mine)
+        with pytest.raises(Conflict):
+            save(assignment, FIRST, mine)
 
     def test_another_tabs_draft_after_the_answer_is_a_conflict(self, assignment: Assignment) -> None:
         record_judgement(assignment=assignment, verdict="tie", page=page())

@@ -259,7 +259,7 @@ class TestTheSameSubmitTwice:
     def test_the_same_page_twice_is_one_answer(self, assignment: Assignment) -> None:
         key = page(assignment)
         give(assignment, page=key)
-        kept = record_judgement(assignment=assignment, verdict="tie", page=key)
+        kept = record_judgement(assignment=assignment, verdict="ranked", ranks=ORDER, page=key)
         assert (kept.repeated, kept.judgement.verdict) == (True, "ranked")
         assert (acts(assignment), judged(assignment)) == (["submitted"], 1)
 
@@ -267,8 +267,25 @@ class TestTheSameSubmitTwice:
         give(assignment)
         key = page(assignment)
         give(assignment, "tie", page=key)
-        assert record_judgement(assignment=assignment, verdict="all_bad", page=key).repeated
+        assert record_judgement(assignment=assignment, verdict="tie", page=key).repeated
         assert acts(assignment) == ["submitted", "edited"]
+
+    def test_another_answer_from_a_page_that_never_heard_of_its_success_is_a_conflict(
+        self, assignment: Assignment
+    ) -> None:
+        key = page(assignment)
+        give(assignment, page=key)
+        with pytest.raises(Conflict):
+            record_judgement(assignment=assignment, verdict="all_bad", page=key)
+        assert (Judgement.objects.get().verdict, acts(assignment)) == ("ranked", ["submitted"])
+
+    def test_a_page_may_answer_again_after_an_undo_that_it_has_read(self, assignment: Assignment) -> None:
+        key = page(assignment)
+        give(assignment, page=key)
+        undo_judgement(assignment=assignment)
+        read = PageState(key.key, Assignment.objects.get(pk=assignment.pk).version)
+        record_judgement(assignment=assignment, verdict="tie", page=read)
+        assert acts(assignment) == ["submitted", "undone", "submitted"]
 
     def test_a_late_copy_of_the_first_submit_does_not_undo_the_edit(self, assignment: Assignment) -> None:
         key = page(assignment)

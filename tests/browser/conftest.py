@@ -165,6 +165,7 @@ def go_on(page: Page, act: Callable[[], None]) -> None:
     act()
     expect(key).not_to_have_value(before)
     page.locator(".htmx-request").wait_for(state="detached")
+    page.locator("[data-fresh]").wait_for(state="detached")  # no verdict is taken before anybody can have read
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

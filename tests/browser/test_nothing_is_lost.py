@@ -178,8 +178,9 @@ def test_a_request_sent_twice_is_one_judgement(open_page: Open, demo: Demo) -> N
     }
     form = {**sent, "best": "1", "verdict": "ranked"}
     first = page.request.post(f"/judge/{key}/submit/", form=form)
-    second = page.request.post(f"/judge/{key}/submit/", form={**form, "best": "2"})
-    assert (first.status, second.status) == (200, 200)
+    second = page.request.post(f"/judge/{key}/submit/", form=form)
+    other = page.request.post(f"/judge/{key}/submit/", form={**form, "best": "2"})
+    assert (first.status, second.status, other.status) == (200, 200, 409)
     assert (desk.count(demo, "writer"), history(demo, key)) == (before + 1, "submitted")
     assert desk.ranks_of(demo, "writer")[1] == 1
 

@@ -72,6 +72,22 @@ def expert_states(page: Page, demo: Demo, name: str) -> Iterator[str]:
         page.goto(f"/judge/{address}/")
         yield address
     key = desk.hand_out(demo, name, desk.write_comparison(demo, TEXTS))
+    yield from _states_before_the_answer(page)
+    yield from _states_after_the_answer(page, key)
+    demo.change(
+        "INSERT INTO annotate_assignment (key, comparison_id, expert_id, kind, shown, minimum_seconds, opened_at, "
+        f"version, skipped_at) SELECT gen_random_uuid(), id, {desk.EXPERT}, 'ordinary', '{{}}', 0, now(), 0, now() "
+        "FROM annotate_comparison ON CONFLICT DO NOTHING",
+        name,
+    )
+    desk.clear(demo, name)
+    page.goto("/judge/")
+    page.locator("#work.narrow").wait_for()
+    yield "nothing to judge"
+    demo.change("DELETE FROM annotate_assignment WHERE shown = '{}'")
+
+
+def _states_before_the_answer(page: Page) -> Iterator[str]:
     page.goto("/judge/")
     page.keyboard.press("1")
     page.keyboard.press("c")
@@ -106,6 +122,9 @@ def expert_states(page: Page, demo: Demo, name: str) -> Iterator[str]:
     page.keyboard.press("Enter")
     page.locator(".error[role=alert]:visible").wait_for()
     yield "an empty answer"
+
+
+def _states_after_the_answer(page: Page, key: str) -> Iterator[str]:
     page.keyboard.press("1")
     go_on(page, lambda: page.keyboard.press("Enter"))
     page.locator(".toast summary").click()
@@ -128,17 +147,6 @@ def expert_states(page: Page, demo: Demo, name: str) -> Iterator[str]:
     yield "mine, with answers"
     page.goto("/judge/summary/")
     yield "summary, with answers"
-    demo.change(
-        "INSERT INTO annotate_assignment (key, comparison_id, expert_id, kind, shown, minimum_seconds, opened_at, "
-        f"version, skipped_at) SELECT gen_random_uuid(), id, {desk.EXPERT}, 'ordinary', '{{}}', 0, now(), 0, now() "
-        "FROM annotate_comparison ON CONFLICT DO NOTHING",
-        name,
-    )
-    desk.clear(demo, name)
-    page.goto("/judge/")
-    page.locator("#work.narrow").wait_for()
-    yield "nothing to judge"
-    demo.change("DELETE FROM annotate_assignment WHERE shown = '{}'")
 
 
 def practice_states(page: Page) -> Iterator[str]:

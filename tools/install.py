@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -25,13 +25,23 @@ def wanted(extra: str | None) -> list[str]:
 
 def main() -> int:
     extra = sys.argv[1] if sys.argv[1:] else None
+    constraints = ROOT / "constraints.txt"
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as requirements:
         requirements.write("\n".join(wanted(extra)))
         requirements.flush()
-        command = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "--progress-bar", "off"]
-        command += ["--constraint", str(ROOT / "constraints.txt"), "--requirement", requirements.name]
-        pip = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        lines = show(pip.stdout or ())
+        options = ["--constraint", str(constraints), "--requirement", requirements.name]
+        return pip_install(sys.executable, *options, packages=pins(constraints))
+
+
+def pins(path: Path) -> int:
+    return sum("==" in line for line in path.read_text().splitlines())
+
+
+def pip_install(python: str | Path, *options: str, packages: int, pass_fds: Sequence[int] = ()) -> int:
+    """pip's status; what it said last goes to standard error if it failed. `packages`: about how many there are."""
+    command = [str(python), "-m", "pip", "install", "--disable-pip-version-check", "--progress-bar", "off", *options]
+    pip = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, pass_fds=pass_fds)
+    lines = show(pip.stdout or (), packages)
     if pip.wait() != 0:
         print(
             "\nThe packages could not be installed. pip says:", *lines[-SHOWN_OF_AN_ERROR:], sep="\n", file=sys.stderr
@@ -39,9 +49,8 @@ def main() -> int:
     return pip.returncode
 
 
-def show(output: Iterable[str]) -> list[str]:
+def show(output: Iterable[str], packages: int) -> list[str]:
     """Turn pip's lines into one that moves; return them."""
-    pins = sum("==" in line for line in (ROOT / "constraints.txt").read_text().splitlines())
     begin, lines, done = time.monotonic(), [], 0
     for line in output:
         lines.append(line.rstrip())
@@ -49,9 +58,9 @@ def show(output: Iterable[str]) -> list[str]:
         if words[:1] in (["Collecting"], ["Requirement"]):
             done += 1
         if words[:1] == ["Installing"]:
-            done = pins
+            done = packages
         if sys.stderr.isatty() and words:
-            full = min(BAR * done // pins, BAR)
+            full = min(BAR * done // packages, BAR)
             name = words[1].split("=")[0].split(">")[0][:24] if words[0] == "Collecting" else ""
             bar = "█" * full + "·" * (BAR - full)
             print(f"\rpackages {bar} {time.monotonic() - begin:4.0f} s {name:24}", end="", file=sys.stderr)

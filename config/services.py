@@ -11,7 +11,7 @@ from subprocess import Popen
 
 from django.conf import settings
 
-from training import processes
+from generation.engines import processes
 
 START_SECONDS = 60
 STOP_SECONDS = 8.0

@@ -19,13 +19,7 @@ def check_model_directory(directory: Path) -> None:
     config = directory / "config.json"
     if not config.exists():
         raise EngineError(f"{directory} is not a model directory: it has no config.json.")
-    try:
-        settings = json.loads(config.read_text())
-    except ValueError as error:
-        raise EngineError(f"{config} is not valid JSON ({error}). Copy the model again.") from error
-    if not isinstance(settings, dict):
-        raise EngineError(f"{config} holds no settings (a JSON object). Copy the model again.")
-    if "auto_map" in settings:
+    if "auto_map" in _settings(config):
         raise EngineError(f"{directory} brings code of its own (auto_map in config.json): it is not run here.")
     if not any(directory.glob("*.safetensors")):
         raise EngineError(
@@ -55,6 +49,43 @@ def load_tokenizer(directory: Path) -> Any:
     if tokenizer.eos_token_id is None:
         raise EngineError(f"The tokenizer in {directory} has no end-of-sequence token: a story would never end.")
     return tokenizer
+
+
+def stop_token_ids(directory: Path, tokenizer: Any) -> tuple[int, ...]:
+    """The tokens that end a story: the tokenizer's end token, and those that the model's files name.
+
+    Chat models often end a turn with another token than their tokenizer's. Left out are tokens behind the
+    model's vocabulary: it cannot write them, and vLLM refuses them. EngineError for what is no token id.
+    """
+    found = {tokenizer.eos_token_id}
+    config: dict[str, Any] = {}
+    for name in ("generation_config.json", "config.json"):
+        if (directory / name).exists():
+            config = _settings(directory / name)
+            found.update(_end_tokens(directory / name, config.get("eos_token_id")))
+    size = config.get("vocab_size")
+    return tuple(sorted(token for token in found if not isinstance(size, int) or token < size))
+
+
+def _end_tokens(file: Path, said: Any) -> list[int]:
+    """A token id, a list of them, or nothing."""
+    ids = said if isinstance(said, list) else [] if said is None else [said]
+    # True is an int, too
+    if not all(isinstance(token, int) and not isinstance(token, bool) and token >= 0 for token in ids):
+        raise EngineError(
+            f"{file} says eos_token_id {said!r}: it must be a token id or a list of them. Correct it or copy it again."
+        )
+    return ids
+
+
+def _settings(file: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise EngineError(f"{file} is not valid JSON ({error}). Copy the model again.") from error
+    if not isinstance(found, dict):
+        raise EngineError(f"{file} holds no settings (a JSON object). Copy the model again.")
+    return found
 
 
 def load_model(directory: Path, adapter: Path | None = None, *, exact: bool = False) -> Any:

@@ -11,7 +11,7 @@ from generation.demo_writer import corpus, grammar_en, grammar_zh
 from generation.demo_writer.build import build
 from generation.demo_writer.recipe import Recipe
 from generation.engines.transformers_engine import TransformersEngine
-from generation.engines.values import Request, SamplingParams, weights_hash
+from generation.engines.values import Request, SamplingParams, Weights, taking, weights_hash
 from generation.measures import hard_word_share, measure_story, sentences
 
 GRAMMARS = [("en", grammar_en), ("zh", grammar_zh)]
@@ -124,9 +124,9 @@ def built(tmp_path_factory):
 
 
 def test_a_built_writer_can_be_loaded_and_writes(built):
-    engine = TransformersEngine(built[0])
+    engine = TransformersEngine(Weights(built[0]))
     wanted = Request(1, "Write a fable.", SamplingParams(1.0, 1.0, 0.0, seed=1, max_tokens=8))
-    assert [c.key for c in engine.write([wanted])] == [1]
+    assert [c.key for c in engine.write(taking([wanted]))] == [1]
 
 
 def test_a_build_leaves_safetensors_and_nothing_half_done(built):

@@ -9,9 +9,16 @@ import pytest
 from safetensors.torch import load_file, save_file
 from tokenizers.processors import TemplateProcessing
 
-from generation.engines.loading import check_model_directory, encode_prompt, load_model, load_tokenizer, render_prompt
+from generation.engines.loading import (
+    check_model_directory,
+    encode_prompt,
+    load_model,
+    load_tokenizer,
+    render_prompt,
+    stop_token_ids,
+)
 from generation.engines.transformers_engine import TransformersEngine
-from generation.engines.values import EngineError, weights_hash
+from generation.engines.values import EngineError, Weights, weights_hash
 
 TEMPLATE = (
     "{{ bos_token }}{% for m in messages %}<{{ m.role }}>{{ m.content }}\n{% endfor %}"
@@ -146,7 +153,7 @@ def test_a_tokenizer_that_cannot_be_loaded_is_told(model, spoil):
 def test_an_engine_on_a_folder_without_weights_tells_what_to_do(model):
     without("*.safetensors")(model)
     with pytest.raises(EngineError, match=r"no \.safetensors file"):
-        TransformersEngine(model)
+        TransformersEngine(Weights(model))
 
 
 def test_a_model_is_loaded_for_writing_and_not_for_training(model):
@@ -169,6 +176,55 @@ def test_weights_that_are_not_safetensors_have_no_hash(tmp_path):
     (tmp_path / "pytorch_model.bin").write_bytes(b"weights")
     with pytest.raises(EngineError, match="other formats are not loaded"):
         weights_hash(tmp_path)
+
+
+# --- ends --------------------------------------------------------------------------------------------------
+
+GENERATION, CONFIG = "generation_config.json", "config.json"
+
+
+def stops(model: Path) -> tuple[int, ...]:
+    return stop_token_ids(model, load_tokenizer(model))
+
+
+def test_the_tokenizers_end_token_ends_a_story(model):
+    edit(model / GENERATION, eos_token_id=...)
+    edit(model / CONFIG, eos_token_id=...)
+    assert stops(model) == (0,)
+
+
+@pytest.mark.parametrize("name", [GENERATION, CONFIG])
+@pytest.mark.parametrize(("said", "found"), [(5, (0, 5)), ([7, 5], (0, 5, 7)), ([], (0,)), (None, (0,)), ([0], (0,))])
+def test_the_end_tokens_that_the_models_files_name_end_a_story_too(model, name, said, found):
+    edit(model / name, eos_token_id=said)
+    assert stops(model) == found
+
+
+def test_an_end_token_behind_the_models_vocabulary_is_left_out(model):
+    """It cannot be written, and vLLM refuses it."""
+    size = json.loads((model / CONFIG).read_text())["vocab_size"]
+    edit(model / CONFIG, eos_token_id=[size - 1, size])
+    assert stops(model) == (0, size - 1)
+
+
+def test_a_model_without_a_generation_config_is_no_fault(model):
+    (model / GENERATION).unlink()
+    assert stops(model) == (0,)
+
+
+@pytest.mark.parametrize("name", [GENERATION, CONFIG])
+@pytest.mark.parametrize("said", ["<|end|>", [0, "1"], -1, True, 1.5, {"id": 1}, [[1]]])
+def test_an_end_token_that_is_no_token_id_is_told(model, name, said):
+    tokenizer = load_tokenizer(model)
+    edit(model / name, eos_token_id=said)
+    with pytest.raises(EngineError, match=rf"{name} says eos_token_id .* a token id or a list of them"):
+        stop_token_ids(model, tokenizer)
+
+
+def test_a_generation_config_that_is_broken_is_told(model):
+    (model / GENERATION).write_text("{")
+    with pytest.raises(EngineError, match=f"{GENERATION} is not valid JSON"):
+        stops(model)
 
 
 # --- prompts -----------------------------------------------------------------------------------------------

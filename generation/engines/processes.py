@@ -19,17 +19,18 @@ def start(
     directory: Path,
     environment: Mapping[str, str] | None = None,
     capture: bool = False,
+    feed: bool = False,
 ) -> subprocess.Popen[str]:
     """Start `command` in a session of its own, its output appended to `log`.
 
-    With `capture` its standard output is a pipe instead. If this process is killed, the kernel
-    kills the child: an orphan would keep the GPU.
+    With `capture` its standard output is a pipe instead, with `feed` its standard input is one. If
+    this process is killed, the kernel kills the child: an orphan would keep the GPU.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a") as output:
         return subprocess.Popen(
             command,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE if feed else subprocess.DEVNULL,
             stdout=subprocess.PIPE if capture else output,
             stderr=output,
             text=True,
@@ -47,8 +48,10 @@ def stop(process: subprocess.Popen[str], *, grace: float = 5.0) -> None:
         process.wait(timeout=grace)
     _signal_group(process, signal.SIGKILL)
     process.wait()
-    if process.stdout:
-        process.stdout.close()
+    for pipe in (process.stdin, process.stdout):
+        if pipe:
+            with contextlib.suppress(BrokenPipeError):  # what was not read is lost with its reader
+                pipe.close()
 
 
 def last_words(log: Path, lines: int = 3) -> str:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import psutil
 
+from generation.engines import processes
 from tests.environment import ROOT
-from training import processes
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
 
@@ -52,7 +52,7 @@ def test_stop_kills_who_does_not_listen(tmp_path: Path) -> None:
 
 def test_a_child_dies_with_its_parent(tmp_path: Path) -> None:
     code = (
-        "import sys, time; from pathlib import Path; from training import processes\n"
+        "import sys, time; from pathlib import Path; from generation.engines import processes\n"
         f"child = processes.start({SLEEP!r}, log=Path({str(tmp_path / 'log')!r}), directory=Path('.'))\n"
         "print(child.pid, flush=True); time.sleep(60)"
     )

@@ -1,0 +1,1 @@
+"""The engines against each other, in one call: `make bench-generation`. Measures the writing, not the stories."""

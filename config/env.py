@@ -34,3 +34,8 @@ def integer(name: str, default: int, *, at_least: int = 0) -> int:
 
 def path(name: str, default: Path) -> Path:
     return Path(text(name, str(default))).expanduser().resolve()
+
+
+def location(name: str, default: Path) -> Path:
+    """Like path, but links stay: a virtual environment's Python is one, and knows itself by it."""
+    return Path(text(name, str(default))).expanduser().absolute()

@@ -9,6 +9,7 @@ from psycopg.conninfo import make_conninfo
 
 from config import env, postgres
 from config.secret_files import kept_secret
+from generation.engines.opening import ENGINES, VLLM_SERVER
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 VAR_DIR = env.path("STORYLOOP_VAR", BASE_DIR / "var")
@@ -170,6 +171,21 @@ MODEL_DIR = env.path("STORYLOOP_MODEL_DIR", VAR_DIR / "models")
 BASE_MODEL = env.text("STORYLOOP_BASE_MODEL", "")
 WRITER_CACHE = env.path("STORYLOOP_WRITER_CACHE", BASE_DIR / "var" / "writers")
 EXPORT_DIR = VAR_DIR / "exports"
+
+# What writes the stories (docs/generation.md).
+ENGINE = env.text("STORYLOOP_ENGINE", "transformers")
+if ENGINE not in ENGINES:
+    raise env.BadEnvironment(f"STORYLOOP_ENGINE is {ENGINE!r}: it may be {', '.join(ENGINES)}")
+VLLM_URLS = [url.strip() for url in env.text("STORYLOOP_VLLM_URLS", "").split(",") if url.strip()]
+if ENGINE == VLLM_SERVER and not VLLM_URLS:
+    raise env.BadEnvironment("STORYLOOP_VLLM_URLS is not set: name the servers of vllm-server, with commas between")
+VLLM_API_KEY = env.text("STORYLOOP_VLLM_API_KEY", "")
+VLLM_PYTHON = env.location("STORYLOOP_VLLM_PYTHON", BASE_DIR / ".venv-vllm" / "bin" / "python")
+VLLM_GPU_MEMORY = env.integer("STORYLOOP_VLLM_GPU_MEMORY", 90, at_least=1)  # percent
+if VLLM_GPU_MEMORY > 100:
+    raise env.BadEnvironment(f"STORYLOOP_VLLM_GPU_MEMORY is {VLLM_GPU_MEMORY}: say percent, 1 to 100")
+VLLM_MAX_MODEL_LEN = env.integer("STORYLOOP_VLLM_MAX_MODEL_LEN", 0)
+VLLM_PATIENCE = env.integer("STORYLOOP_VLLM_PATIENCE", 120, at_least=1)  # seconds without any server that answers
 
 STORIES_PER_PROMPT = env.integer("STORYLOOP_STORIES_PER_PROMPT", 4, at_least=3)
 if STORIES_PER_PROMPT > 5:

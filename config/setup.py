@@ -11,10 +11,10 @@ from django.core.management import call_command
 from annotate.comparisons import open_preference_comparisons
 from annotate.practice import ensure_shipped_examples
 from generation.demo_writer.recipe import Recipe
-from generation.models import Policy, Prompt
+from generation.models import Policy, Prompt, RunState
 from generation.policies import register_policy
 from generation.prompts import import_prompts
-from generation.stories import missing_places
+from generation.runs import missing_count
 
 SHIPPED_PROMPTS = settings.BASE_DIR / "generation" / "data" / "shipped_prompts.jsonl"
 BASE_NAME = "base"
@@ -64,12 +64,11 @@ def base_model(say: Callable[[str], None]) -> Path:
 
 
 def write_missing_stories(policy: Policy, say: Callable[[str], None]) -> None:
-    wanted = missing_places(policy, Prompt.objects.all(), settings.STORIES_PER_PROMPT)
-    # a policy that gave up a place keeps it empty: do not start torch at each start for those few
-    few = len(wanted) <= Prompt.objects.count() * settings.STORIES_PER_PROMPT // 50
-    begun = set(policy.stories.values_list("prompt_id", flat=True))
-    if not few or any(prompt.pk not in begun for prompt, _ in wanted):
-        say(f"{policy} writes {len(wanted)} stories")
+    missing = missing_count(policy, settings.STORIES_PER_PROMPT)
+    last = policy.runs.filter(state=RunState.DONE).first()
+    # a place that was given up stays empty: do not start torch at each start for those
+    if missing > (last.empty_places.count() if last else 0):
+        say(f"{policy} writes {missing} stories")
         _run(
             [sys.executable, "manage.py", "write_stories", "--policy", policy.name], "The stories could not be written"
         )

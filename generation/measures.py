@@ -125,6 +125,27 @@ def repetition(text: str, language: str) -> float:
     return 1 - len(set(runs)) / len(runs) if runs else 0.0
 
 
+def runs_of(text: str, language: str) -> frozenset[tuple[str, ...]]:
+    """The 4-word runs of a text (4 characters in Chinese); a shorter text is one run."""
+    found = words(text, language)
+    return frozenset(tuple(found[i : i + 4]) for i in range(max(len(found) - 3, 1)))
+
+
+def overlap(one: frozenset[tuple[str, ...]], other: frozenset[tuple[str, ...]]) -> float:
+    """The Jaccard index of two sets of runs: shared over all (Broder, 1997, section 2: resemblance of shingles)."""
+    return len(one & other) / len(one | other)
+
+
+def foreign_share(text: str, language: str) -> float:
+    """Share of a text's letters that are not of its language's script: Latin, or Chinese characters.
+
+    Languages of one script are not told apart.
+    """
+    letters = [character for character in text if character.isalpha()]
+    own = r"[\u3400-\u4dbf\u4e00-\u9fff]" if language == "zh" else r"[A-Za-z\u00c0-\u024f]"
+    return sum(not re.match(own, letter) for letter in letters) / len(letters) if letters else 0.0
+
+
 def broken_share(text: str, language: str) -> float:
     """Share of sentences that a reader would call broken.
 

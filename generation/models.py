@@ -57,6 +57,7 @@ class Policy(models.Model):
     path = models.TextField(help_text="directory of the full weights (an adapter's, merged into its base)")
     adapter_path = models.TextField(blank=True, help_text="directory of the PEFT adapter that was merged, if any")
     weights_hash = models.CharField(max_length=64)
+    adapter_hash = models.CharField(max_length=64, blank=True, help_text="of the adapter's files")
     is_current = models.BooleanField(default=False)
     created_at = models.DateTimeField(auto_now_add=True)
 
@@ -109,9 +110,13 @@ class Story(models.Model):
     temperature = models.FloatField()
     top_p = models.FloatField()
     min_p = models.FloatField()
+    top_k = models.PositiveIntegerField(default=0, help_text="0: all tokens")
+    repetition_penalty = models.FloatField(default=1.0)
     seed = models.BigIntegerField()
     draws = models.PositiveSmallIntegerField(default=1, help_text="times it was drawn until it was accepted")
-    weights_hash = models.CharField(max_length=64, help_text="of the weights that the engine had loaded")
+    weights_hash = models.CharField(max_length=64, help_text="of the weights that wrote it, as the engine reported it")
+    engine = models.CharField(max_length=40, blank=True, help_text="which engine wrote it, and its version")
+    run = models.ForeignKey("WritingRun", null=True, blank=True, on_delete=models.SET_NULL, related_name="stories")
     created_at = models.DateTimeField(auto_now_add=True)
     withdrawn_at = models.DateTimeField(null=True, blank=True, help_text="reported as unsafe: not shown, not exported")
 
@@ -129,11 +134,159 @@ class Story(models.Model):
             models.CheckConstraint(condition=Q(temperature__gte=0), name="story_temperature_not_negative"),
             models.CheckConstraint(condition=Q(top_p__gt=0, top_p__lte=1), name="story_top_p_in_range"),
             models.CheckConstraint(condition=Q(min_p__gte=0, min_p__lte=1), name="story_min_p_in_range"),
+            models.CheckConstraint(condition=Q(repetition_penalty__gt=0), name="story_repetition_penalty_positive"),
             models.CheckConstraint(
                 condition=Q(finish_reason__in=FinishReason.values), name="story_finish_reason_known"
             ),
+        ]
+        indexes = [
+            models.Index(fields=["run", "created_at"], include=["finish_reason"], name="story_by_run"),
+            models.Index(fields=["policy", "engine"], include=["finish_reason", "created_at"], name="story_by_author"),
         ]
         verbose_name_plural = "stories"
 
     def __str__(self) -> str:
         return self.text[:80]
+
+
+class SamplingRow(models.Model):
+    """One place of the sampling plan: how the story at `sample_index` is drawn (generation/plan.py)."""
+
+    sample_index = models.PositiveSmallIntegerField(unique=True)
+    temperature = models.FloatField(_("temperature"))
+    top_p = models.FloatField(_("top-p"), default=1.0)
+    top_k = models.PositiveIntegerField(_("top-k"), default=0)
+    min_p = models.FloatField(_("min-p"), default=0.02)
+    repetition_penalty = models.FloatField(_("repetition penalty"), default=1.0)
+    seed = models.PositiveIntegerField(_("seed"), default=0, help_text="another one gives other stories")
+
+    class Meta:
+        ordering = ("sample_index",)
+        constraints = [
+            models.CheckConstraint(condition=Q(sample_index__lt=5), name="sampling_row_at_most_five"),
+            models.CheckConstraint(condition=Q(temperature__gte=0, temperature__lte=2), name="sampling_row_heat"),
+            models.CheckConstraint(condition=Q(top_p__gt=0, top_p__lte=1), name="sampling_row_top_p"),
+            models.CheckConstraint(condition=Q(min_p__gte=0, min_p__lt=1), name="sampling_row_min_p"),
+            models.CheckConstraint(
+                condition=Q(repetition_penalty__gte=1, repetition_penalty__lte=2),
+                name="sampling_row_penalty",
+            ),
+            models.CheckConstraint(condition=Q(seed__lt=1_000_000), name="sampling_row_seed"),
+        ]
+
+    def __str__(self) -> str:
+        return f"story {self.sample_index + 1}"
+
+
+class RunState(models.TextChoices):
+    RUNNING = "running", _("writing")
+    DONE = "done", _("finished")
+    CANCELLED = "cancelled", _("cancelled")
+    FAILED = "failed", _("failed")
+
+
+class WritingRunQuerySet(models.QuerySet["WritingRun"]):
+    def at_work(self) -> Self:
+        """Runs that are not over, with a worker or without one."""
+        return self.filter(state=RunState.RUNNING)
+
+
+class WritingRun(models.Model):
+    """A policy writes what is missing of `count` stories a prompt; workers share it (generation/runs.py)."""
+
+    policy = models.ForeignKey(Policy, on_delete=models.PROTECT, related_name="runs")
+    count = models.PositiveSmallIntegerField(help_text="stories a prompt")
+    engine = models.CharField(max_length=40, blank=True)
+    state = models.CharField(max_length=10, choices=RunState, default=RunState.RUNNING)
+    message = models.TextField(blank=True)
+    wanted = models.PositiveIntegerField(help_text="stories that were missing when it began")
+    stored = models.PositiveIntegerField(default=0)
+    cut_off = models.PositiveIntegerField(default=0, help_text="of the stored ones: at the length limit")
+    launched_by = models.ForeignKey("auth.User", null=True, blank=True, on_delete=models.SET_NULL, related_name="+")
+    started_at = models.DateTimeField(auto_now_add=True)
+    seen_at = models.DateTimeField(auto_now_add=True, help_text="when a worker last reported")
+    ended_at = models.DateTimeField(null=True, blank=True)
+
+    objects = WritingRunQuerySet.as_manager()
+    shared = False  # another worker was at it when this one joined
+
+    class Meta:
+        ordering = ("-pk",)
+        constraints = [
+            models.UniqueConstraint(fields=["policy"], condition=Q(state="running"), name="run_one_at_work_a_policy"),
+            models.CheckConstraint(condition=Q(state__in=RunState.values), name="run_state_known"),
+            models.CheckConstraint(condition=Q(count__gte=1, count__lte=5), name="run_count_in_range"),
+            models.CheckConstraint(
+                condition=Q(state="running", ended_at=None) | (~Q(state="running") & Q(ended_at__isnull=False)),
+                name="run_ended_has_a_time",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.policy} {self.started_at:%Y-%m-%d %H:%M}"
+
+
+class Fault(models.TextChoices):
+    """Why a draw was not kept (generation/acceptance.py)."""
+
+    EMPTY = "empty", _("empty")
+    CUT_OFF = "cut_off", _("cut off at the length limit")
+    LANGUAGE = "language", _("in the wrong language")
+    SAME = "same", _("the same as a sister")
+    NEAR = "near", _("nearly the same as a sister")
+    TOO_LONG = "too_long", _("the prompt is too long for the model")
+
+
+class Redraw(models.Model):
+    """How many draws of a run were not kept for a fault."""
+
+    run = models.ForeignKey(WritingRun, on_delete=models.CASCADE, related_name="redraws")
+    fault = models.CharField(max_length=10, choices=Fault)
+    draws = models.PositiveIntegerField(default=0)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["run", "fault"], name="redraw_once_a_fault"),
+            models.CheckConstraint(condition=Q(fault__in=Fault.values), name="redraw_fault_known"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.fault}: {self.draws}"
+
+
+class EmptyPlace(models.Model):
+    """A place that a run gave up: no draw of it could be kept."""
+
+    run = models.ForeignKey(WritingRun, on_delete=models.CASCADE, related_name="empty_places")
+    prompt = models.ForeignKey(Prompt, on_delete=models.CASCADE, related_name="+")
+    sample_index = models.PositiveSmallIntegerField()
+    fault = models.CharField(max_length=10, choices=Fault, help_text="of the last draw")
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["run", "prompt", "sample_index"], name="empty_place_once"),
+            models.CheckConstraint(condition=Q(fault__in=Fault.values), name="empty_place_fault_known"),
+            models.CheckConstraint(condition=Q(sample_index__lt=5), name="empty_place_at_most_five"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.prompt} ({self.sample_index + 1}): {self.fault}"
+
+
+class EngineCheck(models.Model):
+    """What manage.py check_engine found, for the page: the web process loads no model."""
+
+    engine = models.CharField(max_length=40)
+    version = models.CharField(max_length=40, blank=True)
+    policy = models.ForeignKey(Policy, null=True, blank=True, on_delete=models.SET_NULL, related_name="+")
+    well = models.BooleanField()
+    message = models.TextField(help_text="what it wrote, or why it could not")
+    start_seconds = models.FloatField(null=True, blank=True, help_text="until it could write")
+    write_seconds = models.FloatField(null=True, blank=True, help_text="for the one story asked of it")
+    checked_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ("-pk",)
+
+    def __str__(self) -> str:
+        return f"{self.engine}: {'well' if self.well else 'not well'}"

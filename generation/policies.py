@@ -5,7 +5,7 @@ from pathlib import Path
 from django.db import transaction
 
 from generation.engines.loading import check_model_directory
-from generation.engines.values import EngineError, weights_hash
+from generation.engines.values import EngineError, adapter_hash, weights_hash
 from generation.models import Policy
 
 
@@ -25,6 +25,7 @@ def register_policy(*, name: str, path: Path, adapter_path: Path | None = None, 
             "adapter_path": str(adapter_path or ""),
             "parent": parent,
             "weights_hash": found,
+            "adapter_hash": adapter_hash(adapter_path) if adapter_path else "",
         },
     )
     if policy.weights_hash != found:

@@ -1,150 +1,252 @@
-"""Having a policy write stories for prompts, and keeping them.
+"""One worker's part of a writing run: what its engine is given, and what becomes of each draw.
 
-What is already stored is never written again: a run that was killed goes on where it stopped,
-and two runs at once store each story once.
+What is already stored is never written again: a run that was killed goes on where it stopped, and
+several workers share it. Whether a draw is kept depends on the prompt, the policy and the plan
+only, not on which engine was quicker with which story: see _Bench.
 """
 
 import logging
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
+from django.utils.translation import gettext as _
 
-from generation.engines.values import Completion, Engine, EngineError, Request, SamplingParams
-from generation.models import FinishReason, Policy, Prompt, Story
+from generation import runs
+from generation.acceptance import Sisters, fault_of
+from generation.engines.values import LENGTH, Completion, Engine, EngineError, Request
+from generation.models import Fault, Prompt, RunState, SamplingRow, Story, WritingRun
+from generation.plan import MAX_DRAWS, sampling_for, sampling_plan
 
 log = logging.getLogger(__name__)
 
-MAX_DRAWS = 4
-# temperature, top_p and min_p by sample_index: from careful to bold, so that sisters differ. min_p
-# cuts off torn words, which top_p lets through or cuts together with what is merely rare.
-SAMPLING_PLAN = ((0.9, 1.0, 0.02), (1.0, 1.0, 0.02), (1.1, 1.0, 0.02), (1.2, 1.0, 0.03), (0.8, 1.0, 0.02))
+WINDOW = 256  # prompts looked at in one query
+REPORT_SECONDS = 1.0
+WAIT_SECONDS = 1.0  # between looks at what other workers have taken
+
+
+class Draw(NamedTuple):
+    """The `number`-th draw of a place. Draws are decided in this order."""
+
+    number: int
+    sample_index: int
 
 
 @dataclass
 class Written:
-    """What a run did, in stories."""
+    """What one worker did, in stories."""
 
-    wanted: int = 0
     stored: int = 0
-    redrawn: int = 0
     cut_off: int = 0
     given_up: int = 0
+    faults: Counter[str] = field(default_factory=Counter)  # draws not kept
 
-    def summary(self) -> str:
-        """One paragraph for a person, with what to do about stories that went wrong."""
-        lines = [f"{self.stored} stories written, {self.redrawn} drawn again."]
-        if self.cut_off:
-            lines.append(
-                f"{self.cut_off} stories were cut off at {settings.MAX_STORY_TOKENS} tokens: they are kept, but "
-                "not shown to experts and not trained on. Raise STORYLOOP_MAX_STORY_TOKENS if there are many."
+    @property
+    def redrawn(self) -> int:
+        return self.faults.total() - self.given_up
+
+
+@dataclass
+class _Bench:
+    """One prompt in work. Draws are decided in the order of Draw, whenever the engine finishes them:
+    of two stories that are alike the same one is kept, with any engine and any batch.
+    """
+
+    prompt: Prompt
+    sisters: Sisters
+    spent: dict[int, int]  # draws of each place in earlier runs, whose seeds are not tried again
+    pending: set[Draw]
+    arrived: dict[Draw, tuple[Request, Completion]] = field(default_factory=dict)
+
+
+class _Worker:
+    def __init__(
+        self, run: WritingRun, engine: Engine, accepted: frozenset[str], on_progress: Callable[[Written], None]
+    ) -> None:
+        self.run, self.engine, self.accepted, self.on_progress = run, engine, accepted, on_progress
+        self.plan: list[SamplingRow] = sampling_plan()
+        self.written = Written()
+        self._reported: Counter[str] = Counter()
+        self._reported_at = 0.0
+        self._benches: dict[int, _Bench] = {}  # by prompt id
+        self._asked: dict[int, tuple[_Bench, Draw, Request]] = {}  # by request key
+        self._ready: deque[Request] = deque()
+        self._scanned: deque[Prompt] = deque()
+        self._cursor: int | None = 0
+        self._next_key = 0
+
+    # --- what the engine is given -------------------------------------------------------------------
+
+    def take(self, count: int) -> list[Request]:
+        """See values.Take: draws to be made again first, then the places of prompts that nobody else has."""
+        while len(self._ready) < count and self._claim_next():
+            pass
+        return [self._ready.popleft() for _ in range(min(count, len(self._ready)))]
+
+    def _claim_next(self) -> bool:
+        """Take one more prompt; False if there is none to take."""
+        while True:
+            while not self._scanned:
+                if self._cursor is None:
+                    return False
+                found, self._cursor = runs.incomplete_prompts(self.run, after=self._cursor, window=WINDOW)
+                self._scanned.extend(found)
+            prompt = self._scanned.popleft()
+            if prompt.pk in self._benches or not runs.try_claim(self.run, prompt):
+                continue
+            # read after the claim: another worker may have written it since the scan
+            places, texts = runs.open_places(self.run, prompt)
+            if not places:
+                runs.release(self.run, prompt)
+                continue
+            bench = _Bench(prompt, Sisters(prompt.language, texts), places, {Draw(1, i) for i in places})
+            self._benches[prompt.pk] = bench
+            for draw in sorted(bench.pending):
+                self._ask(bench, draw)
+            return True
+
+    def _ask(self, bench: _Bench, draw: Draw) -> None:
+        row = self.plan[draw.sample_index]
+        number = bench.spent[draw.sample_index] + draw.number
+        sampling = sampling_for(bench.prompt, row, number, max_tokens=settings.MAX_STORY_TOKENS)
+        request = Request(self._next_key, bench.prompt.text, sampling)
+        self._asked[request.key] = (bench, draw, request)
+        self._ready.append(request)
+        self._next_key += 1
+
+    # --- what becomes of a draw ---------------------------------------------------------------------
+
+    def arrive(self, completion: Completion) -> None:
+        """Decide what can be decided now that this draw has come."""
+        if completion.weights_hash not in self.accepted:
+            raise EngineError(
+                f"The engine says that weights {completion.weights_hash[:12]} wrote a story, which are not those of "
+                f"{self.run.policy.name}. The run was stopped; that story was not stored."
             )
-        if self.given_up:
-            lines.append(
-                f"{self.given_up} places stay empty: the policy wrote the same or an empty story {MAX_DRAWS} times."
-            )
-        return " ".join(lines)
+        bench, draw, request = self._asked.pop(completion.key)
+        bench.arrived[draw] = (request, completion)
+        while bench.pending and (first := min(bench.pending)) in bench.arrived:
+            bench.pending.remove(first)
+            self._decide(bench, first, *bench.arrived.pop(first))
+        if not bench.pending:
+            del self._benches[bench.prompt.pk]
+            runs.release(self.run, bench.prompt)
 
+    def _decide(self, bench: _Bench, draw: Draw, request: Request, completion: Completion) -> None:
+        text = completion.text.replace("\x00", "")
+        last = draw.number == MAX_DRAWS
+        # what is whole but for its end is kept in the end: a prompt with few stories is worth more than none
+        fault = fault_of(completion, text, bench.sisters, cut_off_is_kept=last)
+        if not fault:
+            if self._store(bench, draw, request, completion, text):
+                bench.sisters.add(text)
+            return
+        self.written.faults[fault] += 1
+        if last or fault == Fault.TOO_LONG:
+            self.written.given_up += 1
+            runs.give_up(self.run, bench.prompt, draw.sample_index, fault)
+            return
+        again = Draw(draw.number + 1, draw.sample_index)
+        bench.pending.add(again)
+        self._ask(bench, again)
 
-def seed_for(prompt: Prompt, sample_index: int, draw: int) -> int:
-    """The seed of a story's `draw`-th draw; no two places or draws share one."""
-    return (prompt.pk * 5 + sample_index) * 100 + draw
+    def _store(self, bench: _Bench, draw: Draw, request: Request, completion: Completion, text: str) -> bool:
+        """Keep the story; False if another worker has stored this place (after a lost database session)."""
+        sampling = request.sampling
+        story = Story(
+            prompt=bench.prompt,
+            policy=self.run.policy,
+            run=self.run,
+            sample_index=draw.sample_index,
+            rendered_prompt=completion.rendered_prompt,
+            text=text,
+            token_ids=list(completion.token_ids),
+            finish_reason=completion.finish_reason,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            min_p=sampling.min_p,
+            top_k=sampling.top_k,
+            repetition_penalty=sampling.repetition_penalty,
+            seed=sampling.seed,
+            draws=bench.spent[draw.sample_index] + draw.number,
+            weights_hash=completion.weights_hash,
+            engine=f"{self.engine.name} {self.engine.version}"[:40],
+        )
+        try:
+            with transaction.atomic():
+                story.save(force_insert=True)
+        except IntegrityError as error:
+            log.warning("story %s of prompt %s: %s", draw.sample_index, bench.prompt.pk, error)
+            return False
+        self.written.stored += 1
+        self.written.cut_off += completion.finish_reason == LENGTH
+        return True
 
+    # --- how far it is ------------------------------------------------------------------------------
 
-def missing_places(policy: Policy, prompts: Iterable[Prompt], count: int) -> list[tuple[Prompt, int]]:
-    """(prompt, sample_index) of the stories that `policy` has not written yet."""
-    have = set(policy.stories.values_list("prompt_id", "sample_index"))
-    return [(p, i) for p in prompts for i in range(count) if (p.pk, i) not in have]
+    def report(self, *, now: bool = False) -> None:
+        """Tell the run, at most each REPORT_SECONDS. Raises runs.RunEnded."""
+        if not now and time.monotonic() - self._reported_at < REPORT_SECONDS:
+            return
+        runs.report(self.run, self.written.faults - self._reported)
+        self._reported, self._reported_at = Counter(self.written.faults), time.monotonic()
+        self.on_progress(self.written)
+
+    def release_all(self) -> None:
+        for bench in self._benches.values():
+            runs.release(self.run, bench.prompt)
+        self._benches.clear()
+
+    def work(self) -> None:
+        """Write until nothing is missing that nobody else has, and then until the others are done, too."""
+        while True:
+            self._cursor = 0
+            with closing(self.engine.write(self.take)) as stories:  # also if the run is ended: nobody wants the rest
+                for completion in stories:
+                    self.arrive(completion)
+                    self.report()
+            self.report(now=True)
+            if not self._missing():
+                return
+            time.sleep(WAIT_SECONDS)  # another worker has the rest: if it dies, its prompts are ours
+
+    def _missing(self) -> bool:
+        cursor: int | None = 0
+        while cursor is not None:
+            found, cursor = runs.incomplete_prompts(self.run, after=cursor, window=WINDOW)
+            if found:
+                return True
+        return False
 
 
 def write_stories(
     *,
-    policy: Policy,
-    prompts: Iterable[Prompt],
+    run: WritingRun,
     engine: Engine,
-    count: int,
-    on_story: Callable[[int, int], None] = lambda done, wanted: None,
+    accepted: frozenset[str],
+    on_progress: Callable[[Written], None] = lambda written: None,
 ) -> Written:
-    """Write what is missing of `count` stories a prompt; `on_story(done, wanted)` after each.
+    """Take part in `run` until it is done. `accepted`: the hashes of the policy's weights.
 
-    Empty stories, stories cut off at the length limit, and stories equal to a sister are drawn
-    again with a new seed, up to MAX_DRAWS times. Raises EngineError if the engine holds other
-    weights than the policy's.
+    A draw that is empty, cut off, in the wrong language or (nearly) the same as a sister is made again
+    with a new seed, MAX_DRAWS times in all. Raises EngineError if the engine cannot write or holds
+    other weights; runs.RunEnded if the run is ended elsewhere.
     """
-    if engine.weights_hash != policy.weights_hash:
-        raise EngineError(
-            f"The weights of {policy.name} have changed on disk since it was registered "
-            f"({engine.weights_hash[:12]} instead of {policy.weights_hash[:12]}). Nothing was written."
-        )
-    open_places = missing_places(policy, prompts, count)
-    written = Written(wanted=len(open_places))
-    for draw in range(1, MAX_DRAWS + 1):
-        again = []
-        requests = {key: _request(key, place, draw) for key, place in enumerate(open_places)}
-        for completion in engine.write(list(requests.values())):
-            place = open_places[completion.key]
-            if _keep(written, policy, place, requests[completion.key], completion, draw=draw):
-                on_story(written.stored, written.wanted)
-            else:
-                again.append(place)
-        written.redrawn += len(again) if draw < MAX_DRAWS else 0
-        open_places = again
-        if not open_places:
-            break
-    written.given_up = len(open_places)
-    return written
-
-
-def _request(key: int, place: tuple[Prompt, int], draw: int) -> Request:
-    prompt, sample_index = place
-    temperature, top_p, min_p = SAMPLING_PLAN[sample_index]
-    sampling = SamplingParams(
-        temperature=temperature,
-        top_p=top_p,
-        min_p=min_p,
-        seed=seed_for(prompt, sample_index, draw),
-        max_tokens=settings.MAX_STORY_TOKENS,
-    )
-    return Request(key=key, prompt=prompt.text, sampling=sampling)
-
-
-def _keep(
-    written: Written,
-    policy: Policy,
-    place: tuple[Prompt, int],
-    request: Request,
-    completion: Completion,
-    *,
-    draw: int,
-) -> bool:
-    """Store the completion; False if it has to be drawn again."""
-    cut_off = completion.finish_reason != FinishReason.STOP
-    text = completion.text.replace("\x00", "")
-    if not text or (cut_off and draw < MAX_DRAWS):
-        return False
-    prompt, sample_index = place
-    story = Story(
-        prompt=prompt,
-        policy=policy,
-        sample_index=sample_index,
-        rendered_prompt=completion.rendered_prompt,
-        text=text,
-        token_ids=list(completion.token_ids),
-        finish_reason=completion.finish_reason,
-        temperature=request.sampling.temperature,
-        top_p=request.sampling.top_p,
-        min_p=request.sampling.min_p,
-        seed=request.sampling.seed,
-        draws=draw,
-        weights_hash=policy.weights_hash,
-    )
+    worker = _Worker(run, engine, accepted, on_progress)
     try:
-        with transaction.atomic():
-            story.save(force_insert=True)
-    except IntegrityError as error:
-        # the same text as a sister, or another run has just written this very place
-        return "story_once_per_sample" in str(error)
-    written.stored += 1
-    written.cut_off += cut_off
-    return True
+        if engine.weights_hash not in accepted:
+            raise EngineError(
+                _("The weights of %(policy)s have changed since it was registered (%(found)s instead of %(known)s). "
+                  "Nothing was written.")
+                % {"policy": run.policy.name, "found": engine.weights_hash[:12], "known": run.policy.weights_hash[:12]}
+            )  # fmt: skip
+        worker.work()
+    finally:
+        worker.release_all()
+    runs.end_run(run, RunState.DONE, runs.summary(run))
+    return worker.written

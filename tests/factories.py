@@ -3,12 +3,13 @@
 from itertools import count
 
 from django.contrib.auth import get_user_model
+from django.utils import timezone
 
 from annotate.comparisons import open_evaluation_comparisons, open_preference_comparisons
 from annotate.judgements import record_judgement
 from annotate.models import Campaign, Comparison, Expert, Judgement
 from annotate.queue import next_assignment
-from generation.models import Policy, Prompt, Split, Story
+from generation.models import Policy, Prompt, RunState, Split, Story, WritingRun
 
 numbers = count(1)
 
@@ -40,6 +41,13 @@ def make_story(policy: Policy, prompt: Prompt, index: int = 0, text: str = "", *
         "weights_hash": policy.weights_hash,
     }
     return Story.objects.create(policy=policy, prompt=prompt, sample_index=index, **{**values, **fields})
+
+
+def make_run(policy: Policy | None = None, *, count: int = 3, wanted: int = 0, **fields: object) -> WritingRun:
+    """A run that is at work, unless `fields` say another state; then it has ended."""
+    if fields.get("state", RunState.RUNNING) != RunState.RUNNING:
+        fields = {"ended_at": timezone.now(), **fields}
+    return WritingRun.objects.create(policy=policy or make_policy(), count=count, wanted=wanted, **fields)
 
 
 def _token_ids(number: int) -> list[int]:

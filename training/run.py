@@ -9,6 +9,7 @@ import logging
 import queue
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -19,9 +20,11 @@ from django.db import connection, transaction
 
 from annotate.comparisons import open_evaluation_comparisons
 from annotate.pairs import NoPairs, preference_judgements, preference_pairs, write_export
+from generation.engines import processes
 from generation.engines.values import EngineError
 from generation.policies import register_policy
-from training import processes
+from generation.runs import cancel_of_policy
+from generation.writers import announce_adapter
 from training.dpo.settings import OUT_OF_MEMORY
 from training.models import Round, RoundMetric, State
 from training.rounds import LEASE, Lease, LeaseLost, end_round
@@ -111,12 +114,25 @@ def _train(current: Round, lease: Lease) -> None:
         )
     name = f"round-{current.number}"
     if current.method == "lora":
+        _announce(current, result)
         policy = register_policy(
             name=name, path=_merged(lease, current, out), adapter_path=result, parent=current.policy
         )
     else:
         policy = register_policy(name=name, path=result, parent=current.policy)
     lease.update(result=policy)
+
+
+def _announce(current: Round, adapter: Path) -> None:
+    """The servers have the adapter before its weights are merged for the next round."""
+    begin = time.monotonic()
+    if servers := announce_adapter(parent=current.policy, adapter=adapter):
+        log.info(
+            "round %s: its adapter is on %d vLLM servers, %.2f s after training",
+            current.number,
+            servers,
+            time.monotonic() - begin,
+        )
 
 
 def _check_export(current: Round) -> None:
@@ -165,12 +181,13 @@ def _write(current: Round, lease: Lease) -> None:
     for policy in dict.fromkeys((current.result, *current.baselines())):
         lease.update(state=State.WRITING, done=0, total=0)
         command = [sys.executable, "manage.py", "write_stories", "--policy", policy.name, "--json"]
-        _run(
-            lease,
-            command,
-            settings.MODEL_DIR / _name(current) / "writer.log",
-            partial(_keep_progress, lease, note=policy == current.result),
-        )
+        log_path = settings.MODEL_DIR / _name(current) / "writer.log"
+        try:
+            _run(lease, command, log_path, partial(_keep_progress, lease, note=policy == current.result))
+        except Ended as end:
+            if end.state == State.CANCELLED:
+                cancel_of_policy(policy)
+            raise
 
 
 def _keep_progress(lease: Lease, line: str, *, note: bool) -> None:

@@ -33,10 +33,11 @@ PROMPTS = """
 # the first tale differs between the stories of a prompt, and so do their texts
 WRITTEN = """
     INSERT INTO generation_story (id, prompt_id, policy_id, sample_index, rendered_prompt, text, token_ids,
-                                  finish_reason, temperature, top_p, min_p, seed, draws, weights_hash, created_at)
+                                  finish_reason, temperature, top_p, min_p, top_k, repetition_penalty, seed, draws,
+                                  weights_hash, engine, created_at)
     SELECT %(story)s + n, prompt.id, %(policy)s, mod(n, 4), prompt.text || E'\\n',
            concat_ws(E'\\n', a.text, b.text, c.text, d.text), a.token_ids || b.token_ids || c.token_ids || d.token_ids,
-           'stop', 1, 1, 0, n, 1, repeat('0', 64), %(began)s
+           'stop', 1, 1, 0, 0, 1, n, 1, repeat('0', 64), '', %(began)s
     FROM (SELECT n, abs(mod(hashint8extended(%(story)s + n, %(seed)s), 1000000000)) AS chance
           FROM generate_series(4 * %(low)s, 4 * %(high)s - 1) AS n) AS drawn
     JOIN generation_prompt AS prompt ON prompt.id = %(prompt)s + n / 4

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from config import env
@@ -25,3 +27,18 @@ def test_a_number_that_is_none_or_too_small_is_refused(monkeypatch, said: str) -
 def test_an_empty_variable_means_the_default(monkeypatch) -> None:
     monkeypatch.setenv("COUNT", "")
     assert env.integer("COUNT", 3) == 3
+
+
+def test_a_path_is_followed_to_its_end_and_a_location_is_not(monkeypatch, tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "there")
+    monkeypatch.setenv("PLACE", str(tmp_path / "link"))
+    assert env.path("PLACE", Path()) == tmp_path / "there"
+    assert env.location("PLACE", Path()) == tmp_path / "link"
+
+
+def test_a_location_is_absolute_and_knows_home(monkeypatch) -> None:
+    monkeypatch.setenv("PLACE", "~/python")
+    assert env.location("PLACE", Path()) == Path.home() / "python"
+    monkeypatch.setenv("PLACE", "here")
+    assert env.location("PLACE", Path()) == Path.cwd() / "here"

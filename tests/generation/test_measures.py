@@ -6,9 +6,12 @@ from generation.demo_writer import grammar_en, grammar_zh
 from generation.measures import (
     broken_share,
     distinct_share,
+    foreign_share,
     hard_word_share,
     measure_story,
+    overlap,
     repetition,
+    runs_of,
     sentences,
     syllables,
     words,
@@ -169,3 +172,48 @@ def test_diversity_at_its_ends(texts, share):
 def test_every_hard_sentence_of_the_demo_writer_is_read_as_hard(grammar, language):
     easy = [s for s in grammar.HARD if not hard_word_share(s.format(hero="fox", name="Dot"), language)]
     assert easy == []
+
+
+@pytest.mark.parametrize(
+    ("text", "language", "expected"),
+    [
+        ("A fox ran home.", "en", {("a", "fox", "ran", "home")}),
+        ("A fox ran home now", "en", {("a", "fox", "ran", "home"), ("fox", "ran", "home", "now")}),
+        ("A fox.", "en", {("a", "fox")}),
+        ("小狐狸回家", "zh", {tuple("小狐狸回"), tuple("狐狸回家")}),
+        ("", "en", {()}),
+    ],
+)
+def test_the_four_word_runs_of_a_text(text, language, expected):
+    assert runs_of(text, language) == expected
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "share"),
+    [
+        ("a fox ran home now", "a fox ran home now", 1),
+        ("a fox ran home now", "a fox ran home late", 1 / 3),
+        ("a fox ran home", "the moon was very lonely", 0),
+        ("a fox", "a fox ran home", 0),
+        ("", "", 1),
+    ],
+)
+def test_overlap_is_what_is_shared_over_all(one, other, share):
+    assert overlap(runs_of(one, "en"), runs_of(other, "en")) == pytest.approx(share)
+
+
+@pytest.mark.parametrize(
+    ("text", "language", "share"),
+    [
+        ("A fox.", "en", 0),
+        ("小狐狸。", "zh", 0),
+        ("小狐狸。", "en", 1),
+        ("A fox.", "zh", 1),
+        ("Fox 小狐狸回家了", "zh", 3 / 9),
+        ("Fox 小狐狸回家了", "en", 6 / 9),
+        ("12, 3!", "en", 0),
+        ("", "zh", 0),
+    ],
+)
+def test_the_share_of_letters_of_the_other_script(text, language, share):
+    assert foreign_share(text, language) == pytest.approx(share)

@@ -3,11 +3,14 @@
 import shutil
 import threading
 import time
+from pathlib import Path
 
+import numpy as np
 import pytest
 from django.db import connection, transaction
+from safetensors.numpy import save_file
 
-from generation.engines.values import EngineError, weights_hash
+from generation.engines.values import EngineError, adapter_hash, weights_hash
 from generation.models import Policy
 from generation.policies import make_current, register_policy
 from tests.factories import make_policy
@@ -21,10 +24,32 @@ def test_a_registered_policy_keeps_the_hash_of_its_weights(tiny_model):
     assert (policy.path, policy.weights_hash) == (str(tiny_model), weights_hash(tiny_model))
 
 
+def make_adapter(directory: Path) -> Path:
+    """What passes for one when nobody loads it."""
+    directory.mkdir()
+    save_file({"a": np.ones(3, np.float32)}, directory / "adapter_model.safetensors")
+    (directory / "adapter_config.json").write_text("{}")
+    return directory
+
+
 def test_a_rounds_result_keeps_its_parent_and_its_adapter(tiny_model, tmp_path):
     base = register_policy(name="base", path=tiny_model)
-    result = register_policy(name="round-1", path=tiny_model, adapter_path=tmp_path, parent=base)
-    assert (result.parent, result.adapter_path) == (base, str(tmp_path))
+    adapter = make_adapter(tmp_path / "adapter")
+    result = register_policy(name="round-1", path=tiny_model, adapter_path=adapter, parent=base)
+    assert (result.parent, result.adapter_path) == (base, str(adapter))
+    assert result.adapter_hash == adapter_hash(adapter)
+
+
+def test_a_policy_without_an_adapter_has_no_hash_of_one(tiny_model):
+    assert register_policy(name="base", path=tiny_model).adapter_hash == ""
+
+
+@pytest.mark.parametrize("name", ["adapter_model.safetensors", "adapter_config.json"])
+def test_an_adapter_that_is_not_whole_becomes_no_policy(tiny_model, tmp_path, name):
+    (make_adapter(tmp_path / "adapter") / name).unlink()
+    with pytest.raises(EngineError, match=r"holds no"):
+        register_policy(name="round-1", path=tiny_model, adapter_path=tmp_path / "adapter")
+    assert not Policy.objects.exists()
 
 
 def test_the_first_policy_is_current(tiny_model):

@@ -16,7 +16,7 @@ from django.db.models.functions import Now
 from annotate.models import Comparison, Purpose
 from annotate.pairs import preference_judgements, preference_pairs, write_export
 from annotate.simulated import simulate
-from generation.models import Policy, Prompt, Split
+from generation.models import Policy, Prompt, RunState, Split, Story, WritingRun
 from generation.policies import register_policy
 from tests.factories import judge_by_story, make_comparison, make_expert, make_policy, make_prompt, make_story
 from tests.models import make_tiny_model
@@ -142,6 +142,29 @@ def test_a_round_can_be_cancelled_while_it_trains(policy: Policy) -> None:
     thread.join()
     assert done.state == State.CANCELLED
     assert not [p for p in psutil.Process().children(recursive=True) if "training.dpo" in p.cmdline()]
+
+
+def test_a_round_that_is_cancelled_while_it_writes_cancels_the_writing(policy: Policy) -> None:
+    for _ in range(600):
+        make_prompt()
+
+    def cancel() -> None:
+        deadline = time.monotonic() + 60
+        while not Story.objects.filter(policy__parent=policy).exists():
+            assert time.monotonic() < deadline, Round.objects.values().get()
+            time.sleep(0.05)
+        request_cancel(round_id=Round.objects.get().pk)
+        connection.close()
+
+    thread = threading.Thread(target=cancel)
+    thread.start()
+    done = work()
+    thread.join()
+    assert done.state == State.CANCELLED
+    writing = WritingRun.objects.get(policy=done.result)
+    assert writing.state == RunState.CANCELLED
+    assert 0 < writing.stories.count() < writing.wanted
+    assert not [p for p in psutil.Process().children(recursive=True) if "write_stories" in p.cmdline()]
 
 
 def test_a_round_whose_worker_was_killed_goes_on_in_another(policy: Policy) -> None:

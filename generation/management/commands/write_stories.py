@@ -1,60 +1,94 @@
 import json
-import os
-from pathlib import Path
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db.models import QuerySet
 from tqdm import tqdm
 
+from generation import runs
+from generation.engines.opening import ENGINES, opened
 from generation.engines.values import EngineError
-from generation.models import Policy, Prompt
-from generation.stories import missing_places, write_stories
+from generation.models import Policy, WritingRun
+from generation.stories import Written, write_stories
+from generation.writers import engine_settings, writing_of
+
+SAID_EVERY = 1.0  # seconds between lines of JSON
 
 
 class Command(BaseCommand):
-    help = "Have a policy write the stories that are missing: 3-5 for each prompt. Can be interrupted and run again."
+    help = (
+        "Have a policy write the stories that are missing: 3-5 for each prompt. Can be interrupted and run again; the "
+        "same command in other processes, or on other machines, shares the work."
+    )
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--policy", help="name of the policy; the current one if left out")
         parser.add_argument("--count", type=int, default=settings.STORIES_PER_PROMPT, choices=(3, 4, 5))
+        parser.add_argument("--engine", default=settings.ENGINE, choices=ENGINES, help="default: STORYLOOP_ENGINE")
+        parser.add_argument("--run", type=int, help="number of a run to take part in; none is begun")
         parser.add_argument("--json", action="store_true", help="print progress as lines of JSON")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        policy = self._policy(options["policy"])
-        prompts = Prompt.objects.all()
-        if not prompts.exists():
-            raise CommandError("There are no prompts. Import some first: manage.py import_prompts FILE.")
-        if not missing_places(policy, prompts, options["count"]):
-            self._say(options["json"], f"{policy.name} has written all its stories.", 1, 1)
-            return
         try:
-            self._write(policy, prompts, options)
-        except EngineError as error:
+            run = self._run(options)
+            if run:
+                self._write(run, options)
+        except (EngineError, runs.CannotWrite, runs.RunEnded) as error:
             raise CommandError(str(error)) from error
+        except KeyboardInterrupt:
+            raise CommandError(
+                "Interrupted. What is written is kept; the same command goes on with the rest.", returncode=130
+            ) from None
 
-    def _write(self, policy: Policy, prompts: "QuerySet[Prompt]", options: dict[str, Any]) -> None:
-        os.environ.setdefault("HF_HUB_OFFLINE", "1")
-        # torch is imported here and nowhere near the web process
-        from transformers.utils import logging
+    def _run(self, options: dict[str, Any]) -> WritingRun | None:
+        """The run to take part in; None if there is nothing to write."""
+        if options["run"]:
+            run = WritingRun.objects.select_related("policy").filter(pk=options["run"]).first()
+            if run is None:
+                raise CommandError(f"There is no run {options['run']}.")
+            return runs.join(run, engine=options["engine"])
+        policy = self._policy(options["policy"])
+        runs.require_prompts()
+        at_work = WritingRun.objects.at_work().filter(policy=policy).exists()
+        if not at_work and not runs.missing_count(policy, options["count"]):
+            self._say(options["json"], f"{policy.name} has written all its stories.", 1, 1)
+            return None
+        return runs.begin_or_join(policy=policy, count=options["count"], engine=options["engine"])
 
-        from generation.engines.transformers_engine import TransformersEngine
+    def _write(self, run: WritingRun, options: dict[str, Any]) -> None:
+        said = time.monotonic()
+        with tqdm(desc="stories", unit="", total=run.wanted, disable=options["json"]) as bar:
 
-        logging.disable_progress_bar()
-        engine = TransformersEngine(Path(policy.path))
-        with tqdm(desc="stories", unit="", disable=options["json"]) as bar:
+            def on_progress(written: Written) -> None:
+                nonlocal said
+                run.refresh_from_db(fields=["stored", "wanted"])
+                bar.total = max(run.wanted, run.stored)
+                bar.update(run.stored - bar.n)
+                if options["json"] and time.monotonic() - said >= SAID_EVERY:
+                    self._say(True, "", run.stored, bar.total)
+                    said = time.monotonic()
 
-            def on_story(done: int, wanted: int) -> None:
-                bar.total = wanted
-                bar.update()
-                if options["json"] and done % 10 == 0:
-                    self._say(True, "", done, wanted)
+            self._write_with_engine(run, options["engine"], on_progress)
+        self._say(options["json"], runs.summary(run), run.stored, run.wanted)
 
-            written = write_stories(
-                policy=policy, prompts=prompts, engine=engine, count=options["count"], on_story=on_story
-            )
-        self._say(options["json"], written.summary(), written.stored, written.wanted)
+    def _write_with_engine(self, run: WritingRun, name: str, on_progress: Callable[[Written], None]) -> None:
+        with ExitStack() as stack:
+            try:
+                with runs.kept_alive(run):
+                    writing = writing_of(run.policy, name)
+                    engine = stack.enter_context(opened(writing.weights, engine_settings(name)))
+            except EngineError as error:
+                if not run.shared:  # the others may have what is missing here
+                    runs.fail(run, str(error))
+                raise
+            try:
+                write_stories(run=run, engine=engine, accepted=writing.accepted, on_progress=on_progress)
+            except EngineError as error:
+                runs.fail(run, str(error))
+                raise
 
     def _policy(self, name: str | None) -> Policy:
         policy = Policy.objects.filter(name=name).first() if name else Policy.objects.current()

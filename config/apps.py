@@ -1,6 +1,10 @@
+from typing import Any
+
 from django.apps import AppConfig, apps
 from django.conf import settings
 from django.db.models.signals import post_migrate
+
+from generation.signals import stories_written
 
 
 class StoryloopConfig(AppConfig):
@@ -9,6 +13,7 @@ class StoryloopConfig(AppConfig):
     def ready(self) -> None:
         # post_migrate is sent for apps with models only: once, after the first of ours
         post_migrate.connect(install_queue, sender=apps.get_app_config("generation"))
+        stories_written.connect(open_comparisons)
 
 
 def install_queue(**_: object) -> None:
@@ -22,3 +27,12 @@ def install_queue(**_: object) -> None:
         row = connection.execute("SELECT to_regnamespace('pgmq')::text").fetchone()
         if row and row[0] is None:
             install_pgmq_from_sql(conn=connection)
+
+
+def open_comparisons(*, run: Any, **_: object) -> None:
+    """Put what the policy in use has written before experts. The writing app does not know that there are any."""
+    from annotate.comparisons import open_preference_comparisons
+
+    run.policy.refresh_from_db()
+    if run.policy.is_current:
+        open_preference_comparisons(policy=run.policy)

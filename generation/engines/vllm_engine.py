@@ -17,7 +17,7 @@ from typing import Any
 from generation.engines import processes
 from generation.engines.loading import check_model_directory
 from generation.engines.values import Completion, EngineError, Request, Take, Weights
-from generation.engines.vllm_options import ENVIRONMENT, VllmOptions
+from generation.engines.vllm_options import VllmOptions, environment
 
 log = logging.getLogger(__name__)
 
@@ -115,7 +115,7 @@ class _Child:
         command += ["--options", options.to_json()]
         try:
             self._process = processes.start(
-                command, log=path, directory=ROOT, environment=ENVIRONMENT, capture=True, feed=True
+                command, log=path, directory=ROOT, environment=environment(weights.directory), capture=True, feed=True
             )
         except OSError as error:
             raise EngineError(

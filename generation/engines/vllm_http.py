@@ -81,8 +81,10 @@ class Server:
         return str(self._call("GET", "/version", seconds=CONNECT_SECONDS)["version"])
 
     def models(self) -> list[Card]:
-        found = self._call("GET", "/v1/models", seconds=CONNECT_SECONDS)["data"]
-        return [Card(card["id"], card.get("parent"), card.get("max_model_len")) for card in found]
+        found = self._call("GET", "/v1/models", seconds=CONNECT_SECONDS)
+        if "data" not in found:
+            raise Refused(200, f"What {self.url} answers is not what a vLLM server says: is it another program's?")
+        return [Card(card["id"], card.get("parent"), card.get("max_model_len")) for card in found["data"]]
 
     def weight_version(self) -> str | None:
         """What was said of its base weights when they were last changed; None if they cannot be changed."""

@@ -5,6 +5,7 @@ Imports nothing heavy: it runs in the web application's environment and in vLLM'
 """
 
 import json
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,17 @@ ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
     "TOKENIZERS_PARALLELISM": "false",
 }
+
+
+SMALL_BYTES = 256 * 2**20
+
+
+def environment(directory: Path) -> dict[str, str]:
+    """The variables that vLLM's process is started with for the model in `directory`."""
+    size = sum(path.stat().st_size for path in directory.glob("*.safetensors"))
+    # threads of a small model wait for each other most of the time, and burn the processor while they do
+    threads = {"OMP_NUM_THREADS": "1"} if size < SMALL_BYTES and "OMP_NUM_THREADS" not in os.environ else {}
+    return {**ENVIRONMENT, **threads}
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import pytest
 
 from generation.bench import __main__ as bench
 from generation.bench import lab
+from generation.bench.adapter import adapter_in_use
 from generation.bench.case import Case, Measured, Wrong, cpu_seconds, descendants, measure, peak_memory_mb
 from generation.engines.loading import load_tokenizer, stop_token_ids
 from generation.engines.values import Request
@@ -186,3 +187,12 @@ def test_the_benchmark_knows_no_django():
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=bench.ROOT, capture_output=True, text=True, check=True)
     assert {"django", "torch", "vllm"} & set(done.stdout.split()) == set()
+
+
+@pytest.mark.slow
+@pytest.mark.vllm
+def test_a_rounds_adapter_writes_on_a_server_that_is_busy(tmp_path):
+    """Figures for a person: that they are below a second is for the benchmark to say, not for a test."""
+    model = lab.without_end(lab.make_model(tmp_path / "made"), tmp_path / "model")
+    found = adapter_in_use(case(model=str(model), tokens=64, vllm_python=str(installed_vllm())), tmp_path)
+    assert 0 < found["load_seconds"] < found["first_story_seconds"]

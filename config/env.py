@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from urllib.parse import urlsplit
 
 
 class BadEnvironment(ValueError):
@@ -39,3 +40,18 @@ def path(name: str, default: Path) -> Path:
 def location(name: str, default: Path) -> Path:
     """Like path, but links stay: a virtual environment's Python is one, and knows itself by it."""
     return Path(text(name, str(default))).expanduser().absolute()
+
+
+def server(name: str, url: str) -> None:
+    """Raise BadEnvironment unless `url` is http(s)://host:port and nothing else."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        parts, port = urlsplit(""), None
+    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
+        raise BadEnvironment(f"{name} has {url!r}: say it like http://127.0.0.1:8100")
+    if parts.username or parts.password:
+        raise BadEnvironment(f"{name} has a name or password in a URL: set STORYLOOP_VLLM_API_KEY instead")
+    if parts.path not in ("", "/") or parts.query or parts.fragment:
+        raise BadEnvironment(f"{name} has {url!r}: leave out what comes after host and port")

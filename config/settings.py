@@ -162,6 +162,7 @@ CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BEAT_SCHEDULE = {
     "sweep-rounds": {"task": "training.tasks.sweep_rounds", "schedule": 5.0, "options": {"expires": 30}},
+    "sweep-runs": {"task": "generation.tasks.sweep_runs", "schedule": 20.0, "options": {"expires": 60}},
     "launch-due-round": {"task": "training.tasks.launch_due_round", "schedule": 20.0, "options": {"expires": 60}},
 }
 CELERY_BEAT_SCHEDULE_FILENAME = str(VAR_DIR / "beat-schedule")
@@ -179,6 +180,8 @@ if ENGINE not in ENGINES:
 VLLM_URLS = [url.strip() for url in env.text("STORYLOOP_VLLM_URLS", "").split(",") if url.strip()]
 if ENGINE == VLLM_SERVER and not VLLM_URLS:
     raise env.BadEnvironment("STORYLOOP_VLLM_URLS is not set: name the servers of vllm-server, with commas between")
+for url in VLLM_URLS:
+    env.server("STORYLOOP_VLLM_URLS", url)
 VLLM_API_KEY = env.text("STORYLOOP_VLLM_API_KEY", "")
 VLLM_PYTHON = env.location("STORYLOOP_VLLM_PYTHON", BASE_DIR / ".venv-vllm" / "bin" / "python")
 VLLM_GPU_MEMORY = env.integer("STORYLOOP_VLLM_GPU_MEMORY", 90, at_least=1)  # percent

@@ -1,6 +1,7 @@
 """Whether the engine is well: it is started, and writes one short story with a policy's weights."""
 
 import time
+from dataclasses import replace
 
 from generation.engines.opening import TRANSFORMERS, opened
 from generation.engines.values import TOO_LONG, Completion, EngineError, Request, SamplingParams, taking
@@ -26,7 +27,7 @@ def check_engine(*, policy: Policy, engine: str, compare: bool = False) -> Engin
         found.well = True
         if compare and engine != TRANSFORMERS:
             _compare(found, policy, completion)
-    except EngineError as error:
+    except (EngineError, OSError) as error:
         found.well, found.message = False, str(error)
     found.save()
     kept = EngineCheck.objects.values_list("pk")[:KEPT]
@@ -37,7 +38,8 @@ def check_engine(*, policy: Policy, engine: str, compare: bool = False) -> Engin
 def _write(found: EngineCheck, policy: Policy, name: str) -> Completion:
     begin = time.monotonic()
     writing = writing_of(policy, name)
-    with opened(writing.weights, engine_settings(name)) as engine:
+    # a look must not take the weights from under somebody who writes
+    with opened(writing.weights, replace(engine_settings(name), reload=False)) as engine:
         found.version = engine.version[:40]
         ready = time.monotonic()
         prompt = Prompt.objects.first()

@@ -27,6 +27,12 @@ def check() -> None:
             _check()
 
 
+def lonely_runs() -> list[int]:
+    """Ids of runs begun on the page whose worker is gone, and whose message the queue has lost."""
+    begun = WritingRun.objects.at_work().exclude(launched_by=None)
+    return [run.pk for run in begun if not runs.worked_on(run) and not locks.is_held(locks.of_run(run.pk))]
+
+
 def write(run_id: int) -> None:
     """Take part in the run until it ends, and announce its stories. A run that has ended is left alone."""
     with locks.held(locks.of_run(run_id)) as mine:
@@ -72,7 +78,7 @@ def _write(run: WritingRun) -> None:
     finally:
         processes.stop(process)
     if process.returncode != 0:
-        runs.fail(run, _explain(process.returncode, log))  # nothing, if the process has said so itself
+        runs.fail_if_alone(run, _explain(process.returncode, log))  # nothing, if the process has said so itself
 
 
 def _start(arguments: list[str], log: Path) -> subprocess.Popen[str]:

@@ -17,13 +17,24 @@ def of_run(run_id: int) -> int:
 @contextmanager
 def held(key: int) -> Iterator[bool]:
     """Try to take the lock for the block; False if another session has it."""
-    mine = _ask("SELECT pg_try_advisory_lock(%s::int, %s::int)", key)
+    mine = ask("pg_try_advisory_lock", key)
     try:
         yield mine
     finally:
         if mine:
             with suppress(Error):  # with a session that was lost the lock is gone, too
-                _ask("SELECT pg_advisory_unlock(%s::int, %s::int)", key)
+                ask("pg_advisory_unlock", key)
+
+
+@contextmanager
+def shared(key: int, *, namespace: int = NAMESPACE) -> Iterator[None]:
+    """Hold the lock for the block, with others that share it."""
+    ask("pg_try_advisory_lock_shared", key, namespace=namespace)
+    try:
+        yield
+    finally:
+        with suppress(Error):
+            ask("pg_advisory_unlock_shared", key, namespace=namespace)
 
 
 def wait_for(key: int) -> None:
@@ -34,15 +45,23 @@ def wait_for(key: int) -> None:
 
 def is_held(key: int) -> bool:
     """Whether any session has the lock."""
-    return _ask(
-        "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 2 "
-        "AND classid = %s::bigint::oid AND objid = %s::bigint::oid "
-        "AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))",
-        key,
-    )
+    return holders(key) > 0
 
 
-def _ask(sql: str, key: int) -> bool:
+def holders(key: int, *, namespace: int = NAMESPACE) -> int:
+    """How many sessions have the lock."""
     with connection.cursor() as cursor:
-        cursor.execute(sql, [NAMESPACE, key])
+        cursor.execute(
+            "SELECT count(DISTINCT pid) FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 2 "
+            "AND classid = %s::bigint::oid AND objid = %s::bigint::oid "
+            "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())",
+            [namespace, key],
+        )
+        return int(cursor.fetchone()[0])
+
+
+def ask(function: str, key: int, *, namespace: int = NAMESPACE) -> bool:
+    """What one of PostgreSQL's functions for advisory locks answers."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT {function}(%s::int, %s::int)", [namespace, key])  # noqa: S608  names of our own
         return bool(cursor.fetchone()[0])

@@ -57,7 +57,7 @@ class Policy(models.Model):
     path = models.TextField(help_text="directory of the full weights (an adapter's, merged into its base)")
     adapter_path = models.TextField(blank=True, help_text="directory of the PEFT adapter that was merged, if any")
     weights_hash = models.CharField(max_length=64)
-    adapter_hash = models.CharField(max_length=64, blank=True, help_text="of the adapter's files")
+    adapter_hash = models.CharField(max_length=64, blank=True, db_default="", help_text="of the adapter's files")
     is_current = models.BooleanField(default=False)
     created_at = models.DateTimeField(auto_now_add=True)
 
@@ -110,12 +110,12 @@ class Story(models.Model):
     temperature = models.FloatField()
     top_p = models.FloatField()
     min_p = models.FloatField()
-    top_k = models.PositiveIntegerField(default=0, help_text="0: all tokens")
-    repetition_penalty = models.FloatField(default=1.0)
+    top_k = models.PositiveIntegerField(default=0, db_default=0, help_text="0: all tokens")
+    repetition_penalty = models.FloatField(default=1.0, db_default=1.0)
     seed = models.BigIntegerField()
     draws = models.PositiveSmallIntegerField(default=1, help_text="times it was drawn until it was accepted")
     weights_hash = models.CharField(max_length=64, help_text="of the weights that wrote it, as the engine reported it")
-    engine = models.CharField(max_length=40, blank=True, help_text="which engine wrote it, and its version")
+    engine = models.CharField(max_length=40, blank=True, db_default="", help_text="which one wrote it, its version")
     run = models.ForeignKey("WritingRun", null=True, blank=True, on_delete=models.SET_NULL, related_name="stories")
     created_at = models.DateTimeField(auto_now_add=True)
     withdrawn_at = models.DateTimeField(null=True, blank=True, help_text="reported as unsafe: not shown, not exported")
@@ -208,7 +208,6 @@ class WritingRun(models.Model):
     ended_at = models.DateTimeField(null=True, blank=True)
 
     objects = WritingRunQuerySet.as_manager()
-    shared = False  # another worker was at it when this one joined
 
     class Meta:
         ordering = ("-pk",)

@@ -20,12 +20,14 @@ from django.db.models.functions import Now
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from generation import locks
 from generation.models import EmptyPlace, Fault, FinishReason, Policy, Prompt, Redraw, RunState, Story, WritingRun
 from generation.plan import MAX_DRAWS
 
 QUIET = timedelta(seconds=30)  # a run without a report for so long has no worker
 RATE_OVER = timedelta(minutes=3)
 NAMESPACE = 0x53746F72  # "Stor": of our advisory locks of (prompt) within a policy
+RUNS = 0x52756E73  # "Runs": held by the workers of a run
 
 
 class CannotWrite(ValueError):
@@ -100,6 +102,10 @@ def begin_or_join(*, policy: Policy, count: int, engine: str, by: User | None = 
         if run is None:
             wanted = missing_count(policy, count)
             return WritingRun.objects.create(policy=policy, count=count, engine=engine, wanted=wanted, launched_by=by)
+        if run.count != count and not worked_on(run):
+            cancel(run)  # what somebody left behind is nobody's any more
+            wanted = missing_count(policy, count)
+            return WritingRun.objects.create(policy=policy, count=count, engine=engine, wanted=wanted, launched_by=by)
         if run.count != count:
             raise CannotWrite(
                 _("%(policy)s is writing %(count)d stories a prompt: wait for that run to end, or cancel it.")
@@ -109,16 +115,27 @@ def begin_or_join(*, policy: Policy, count: int, engine: str, by: User | None = 
 
 
 def join(run: WritingRun, *, engine: str) -> WritingRun:
-    """Take part in a run. Raises CannotWrite if it has ended.
-
-    `run.shared` tells whether another worker was at it: what goes wrong here is then not its end.
-    """
-    shared = worked_on(run)
+    """Take part in a run. Raises CannotWrite if it has ended."""
     if not WritingRun.objects.at_work().filter(pk=run.pk).update(engine=engine, seen_at=Now()):
         raise CannotWrite(_("The run has been ended."))
     run.refresh_from_db()
-    run.shared = shared
     return run
+
+
+@contextmanager
+def at_it(run: WritingRun) -> Iterator[None]:
+    """Be one of the run's workers for the block: a shared lock, which PostgreSQL gives back if the worker dies."""
+    with locks.shared(_key_of(run), namespace=RUNS):
+        yield
+
+
+def workers(run: WritingRun) -> int:
+    """How many are at it now."""
+    return locks.holders(_key_of(run), namespace=RUNS)
+
+
+def _key_of(run: WritingRun) -> int:
+    return run.pk % 2**31
 
 
 @contextmanager
@@ -144,7 +161,7 @@ def kept_alive(run: WritingRun) -> Iterator[None]:
 
 def try_claim(run: WritingRun, prompt: Prompt) -> bool:
     """Take the prompt for this database session; False if another one has it."""
-    return bool(_locking("pg_try_advisory_lock", run, prompt))
+    return _locking("pg_try_advisory_lock", run, prompt)
 
 
 def release(run: WritingRun, prompt: Prompt) -> None:
@@ -153,10 +170,7 @@ def release(run: WritingRun, prompt: Prompt) -> None:
 
 def _locking(function: str, run: WritingRun, prompt: Prompt) -> bool:
     # two 32-bit keys: prompts that share one are merely not written at the same time
-    key = (run.policy_id * 1_000_003 + prompt.pk) % 2**31
-    with connection.cursor() as cursor:
-        cursor.execute(f"SELECT {function}(%s::int, %s::int)", [NAMESPACE, key])  # noqa: S608  our own names
-        return bool(cursor.fetchone()[0])
+    return locks.ask(function, (run.policy_id * 1_000_003 + prompt.pk) % 2**31, namespace=NAMESPACE)
 
 
 def report(run: WritingRun, faults: Mapping[str, int] | None = None) -> None:
@@ -200,6 +214,12 @@ def fail(run: WritingRun, message: str) -> None:
     end_run(run, RunState.FAILED, message)
 
 
+def fail_if_alone(run: WritingRun, message: str) -> None:
+    """fail(), unless others are at it: they may have what was missing here. For who is at it no more."""
+    if not workers(run):
+        fail(run, message)
+
+
 def cancel(run: WritingRun) -> None:
     """End the run; the stories that are written are kept."""
     end_run(run, RunState.CANCELLED)
@@ -215,7 +235,8 @@ def cancel_of_policy(policy: Policy) -> None:
 
 
 def worked_on(run: WritingRun) -> bool:
-    return run.state == RunState.RUNNING and timezone.now() - run.seen_at < QUIET
+    """Whether a worker is at it, or was a moment ago (one that starts takes its time)."""
+    return run.state == RunState.RUNNING and (timezone.now() - run.seen_at < QUIET or workers(run) > 0)
 
 
 def progress(run: WritingRun) -> Progress:
@@ -245,7 +266,7 @@ def summary(run: WritingRun) -> str:
     empty = Counter(run.empty_places.values_list("fault", flat=True))
     too_long = empty[Fault.TOO_LONG]
     others = empty.total() - too_long
-    lines = [f"Stories written: {run.stored}; drawn again: {sum(faults.values()) - empty.total()}."]
+    lines = [f"Stories written: {run.stored}; drawn again: {max(sum(faults.values()) - empty.total(), 0)}."]
     if run.cut_off:
         lines.append(
             f"Cut off at {settings.MAX_STORY_TOKENS} tokens: {run.cut_off}. They are kept, but not shown to experts "

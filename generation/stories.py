@@ -19,7 +19,7 @@ from django.utils.translation import gettext as _
 
 from generation import runs
 from generation.acceptance import Sisters, fault_of
-from generation.engines.values import LENGTH, Completion, Engine, EngineError, Request
+from generation.engines.values import LENGTH, Completion, Engine, Request, WrongWeights
 from generation.models import Fault, Prompt, RunState, SamplingRow, Story, WritingRun
 from generation.plan import MAX_DRAWS, sampling_for, sampling_plan
 
@@ -72,7 +72,7 @@ class _Worker:
         self.plan: list[SamplingRow] = sampling_plan()
         self.written = Written()
         self._reported: Counter[str] = Counter()
-        self._reported_at = 0.0
+        self._reported_at = time.monotonic()
         self._benches: dict[int, _Bench] = {}  # by prompt id
         self._asked: dict[int, tuple[_Bench, Draw, Request]] = {}  # by request key
         self._ready: deque[Request] = deque()
@@ -83,7 +83,11 @@ class _Worker:
     # --- what the engine is given -------------------------------------------------------------------
 
     def take(self, count: int) -> list[Request]:
-        """See values.Take: draws to be made again first, then the places of prompts that nobody else has."""
+        """See values.Take: draws to be made again first, then the places of prompts that nobody else has.
+
+        Raises runs.RunEnded: the engine asks while it writes, so that a long story does not hide a cancel.
+        """
+        self.report()
         while len(self._ready) < count and self._claim_next():
             pass
         return [self._ready.popleft() for _ in range(min(count, len(self._ready)))]
@@ -124,7 +128,7 @@ class _Worker:
     def arrive(self, completion: Completion) -> None:
         """Decide what can be decided now that this draw has come."""
         if completion.weights_hash not in self.accepted:
-            raise EngineError(
+            raise WrongWeights(
                 f"The engine says that weights {completion.weights_hash[:12]} wrote a story, which are not those of "
                 f"{self.run.policy.name}. The run was stopped; that story was not stored."
             )
@@ -240,7 +244,7 @@ def write_stories(
     worker = _Worker(run, engine, accepted, on_progress)
     try:
         if engine.weights_hash not in accepted:
-            raise EngineError(
+            raise WrongWeights(
                 _("The weights of %(policy)s have changed since it was registered (%(found)s instead of %(known)s). "
                   "Nothing was written.")
                 % {"policy": run.policy.name, "found": engine.weights_hash[:12], "known": run.policy.weights_hash[:12]}

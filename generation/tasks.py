@@ -11,5 +11,12 @@ def check_engine() -> None:
 
 
 @shared_task
+def sweep_runs() -> None:
+    """Put back what a dead worker or a lost message left behind."""
+    for run_id in jobs.lonely_runs():
+        write_run.delay(run_id)
+
+
+@shared_task
 def write_run(run_id: int) -> None:
     jobs.write(run_id)

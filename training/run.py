@@ -22,6 +22,7 @@ from annotate.comparisons import open_evaluation_comparisons
 from annotate.pairs import NoPairs, preference_judgements, preference_pairs, write_export
 from generation.engines import processes
 from generation.engines.values import EngineError
+from generation.models import WritingRun
 from generation.policies import register_policy
 from generation.runs import cancel_of_policy
 from generation.writers import announce_adapter
@@ -182,10 +183,11 @@ def _write(current: Round, lease: Lease) -> None:
         lease.update(state=State.WRITING, done=0, total=0)
         command = [sys.executable, "manage.py", "write_stories", "--policy", policy.name, "--json"]
         log_path = settings.MODEL_DIR / _name(current) / "writer.log"
+        others = WritingRun.objects.at_work().filter(policy=policy).exists()
         try:
             _run(lease, command, log_path, partial(_keep_progress, lease, note=policy == current.result))
         except Ended as end:
-            if end.state == State.CANCELLED:
+            if end.state == State.CANCELLED and not others:
                 cancel_of_policy(policy)
             raise
 

@@ -42,6 +42,7 @@ def _write(case: Case, llm: object) -> Write:
             max_tokens=how.max_tokens,
             stop_token_ids=list(ends) if case.natural else [],
             ignore_eos=not case.natural,
+            detokenize=False,  # the text once at the end, as ours does
         )
 
     def write(requests: list[Request]) -> list[int]:
@@ -49,6 +50,7 @@ def _write(case: Case, llm: object) -> Write:
         given = [{"prompt_token_ids": loading.encode_prompt(tokenizer, text)} for text in rendered]
         done = llm.generate(given, [params(request) for request in requests], use_tqdm=False)  # type: ignore[attr-defined]
         stories = [story.outputs[0].token_ids for story in done]
+        tokenizer.batch_decode(stories, skip_special_tokens=True)
         return [len(ids) - (bool(ids) and ids[-1] in ends) for ids in stories]
 
     return write

@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, deserialize
+from safetensors import SafetensorError, deserialize, safe_open
 from safetensors.numpy import save_file
 
 from generation.engines.values import EngineError
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 A, B = ".lora_A.weight", ".lora_B.weight"
+USUAL = ("q_proj", "o_proj", "qkv_proj", "query_key_value", "gate_up_proj", "down_proj")
 KINDS = {"F32": np.float32, "F16": np.float16, "F64": np.float64}
 # what makes an adapter more than a sum of low-rank updates
 UNSTACKABLE = ("use_dora", "rank_pattern", "alpha_pattern", "modules_to_save", "layer_replication", "lora_bias")
@@ -55,20 +56,25 @@ def stack_adapters(adapters: Sequence[Path], into: Path) -> Path:
 
 
 def zero_adapter(base: Path, into: Path, *, rank: int = 8) -> Path:
-    """An adapter in `into` that leaves the model in `base` as it is: one module, all of its B zero."""
+    """An adapter in `into` that leaves the model in `base` as it is: one module, all of its B zero.
+
+    EngineError if the model has no module that adapters usually change.
+    """
     if (into / WEIGHTS).exists():
         return into
-    settings = json.loads((base / "config.json").read_text())
-    hidden, heads = settings.get("hidden_size"), settings.get("num_attention_heads")
-    if not hidden or not heads:
-        raise EngineError(f"{base / 'config.json'} does not say how wide the model is.")
-    width = heads * (settings.get("head_dim") or hidden // heads)
-    module = "base_model.model.model.layers.0.self_attn.q_proj"
-    arrays = {
-        module + A: np.ones((rank, hidden), np.float32),
-        module + B: np.zeros((width, rank), np.float32),
-    }
-    return _save(into, arrays, {"r": rank, "lora_alpha": rank, "target_modules": ["q_proj"]})
+    for path in sorted(base.glob("*.safetensors")):
+        with safe_open(path, "numpy") as held:
+            for name in sorted(held.keys()):
+                module = name.removesuffix(".weight")
+                if module.rsplit(".", 1)[-1] in USUAL:
+                    out, width = held.get_slice(name).get_shape()
+                    arrays = {
+                        f"base_model.model.{module}{A}": np.ones((rank, width), np.float32),
+                        f"base_model.model.{module}{B}": np.zeros((out, rank), np.float32),
+                    }
+                    targets = [module.rsplit(".", 1)[-1]]
+                    return _save(into, arrays, {"r": rank, "lora_alpha": rank, "target_modules": targets})
+    raise EngineError(f"The model in {base} has none of {', '.join(USUAL)}: no adapter can be made for it.")
 
 
 def read_config(directory: Path) -> dict[str, Any]:

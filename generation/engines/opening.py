@@ -26,6 +26,7 @@ class EngineSettings:
     urls: tuple[str, ...] = ()
     api_key: str = ""
     patience: float = 120.0
+    reload: bool = True  # the servers' full weights may be replaced
     batch: int = 64  # stories at once, with transformers
 
 
@@ -50,7 +51,12 @@ def open_engine(weights: Weights, settings: EngineSettings) -> Engine:
         from generation.engines.vllm_server import VllmServerEngine
 
         return VllmServerEngine(
-            weights, settings.urls, api_key=settings.api_key, scratch=settings.scratch, patience=settings.patience
+            weights,
+            settings.urls,
+            api_key=settings.api_key,
+            scratch=settings.scratch,
+            patience=settings.patience,
+            reload=settings.reload,
         )
     if settings.name == TRANSFORMERS:
         from transformers.utils import logging

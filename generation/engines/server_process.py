@@ -43,7 +43,11 @@ def server_command(directory: Path, options: ServerOptions) -> tuple[list[str], 
     command = [str(options.engine.python), "-m", MODULE, "--model", str(directory)]
     command += ["--host", options.host, "--port", str(options.port), "--served-model-name", *names]
     command += ["--shutdown-timeout", str(options.finish_seconds), *command_line(arguments)]
-    variables = {**environment(directory), **LORA, **(RELOAD if options.reloadable else {})}
+    variables = {
+        **environment(directory),
+        **(LORA if options.lora_rank else {}),
+        **(RELOAD if options.reloadable else {}),
+    }
     if options.api_key:
         variables["VLLM_API_KEY"] = options.api_key  # never on the command line, which all users can read
     return command, variables

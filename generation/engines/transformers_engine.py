@@ -9,7 +9,7 @@ on which others are written beside it.
 import gc
 from collections.abc import Generator
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import count, groupby
 from typing import Any
 
 import torch
@@ -20,6 +20,8 @@ from generation.engines import loading
 from generation.engines.rows import Layers, Masks, RowCache
 from generation.engines.sampling import Sampling, sample
 from generation.engines.values import LENGTH, STOP, TOO_LONG, Completion, EngineError, Request, Take, Weights
+
+TICK = 8  # tokens between looks at who wants the writing to stop
 
 
 @dataclass
@@ -72,16 +74,29 @@ class TransformersEngine:
         self.tokenizer = loading.load_tokenizer(weights.directory)
         self.stops = set(loading.stop_token_ids(weights.directory, self.tokenizer))
         self.limit = loading.context_length(weights.directory)
+        before = weights.stamps()
         self.model = loading.load_model(weights.directory, weights.adapter).to(self.device)
         self.masks = Masks(self.model)
         self.weights_hash = weights.identity()
+        weights.require_unchanged(before)
         self.batch = batch
 
     def write(self, take: Take) -> Generator[Completion, None, None]:
+        try:
+            yield from self._write(take)
+        except torch.OutOfMemoryError as error:
+            raise EngineError(
+                "The GPU's memory does not suffice for writing with transformers. Let nothing else use it, or set "
+                "STORYLOOP_ENGINE=vllm."
+            ) from error
+
+    def _write(self, take: Take) -> Generator[Completion, None, None]:
         waiting: list[_Story] = []
         desk = _Desk(self)
         more = True  # take may have something
-        while True:
+        for step in count():
+            if step % TICK == 0:
+                take(0)
             if more and len(waiting) < self.batch:
                 taken = take(4 * self.batch - len(waiting))
                 more = bool(taken)

@@ -14,6 +14,10 @@ class EngineError(RuntimeError):
     """The engine cannot write; the message says what to do."""
 
 
+class WrongWeights(EngineError):
+    """Other weights than the policy's have written, or would: whoever writes with them has to stop."""
+
+
 @dataclass(frozen=True)
 class SamplingParams:
     """How one story is drawn. The steps come in vLLM's order: penalty, temperature, min_p, top_k, top_p.
@@ -58,7 +62,8 @@ class Completion:
 
 
 # Hands out up to so many requests that are ready now. An empty list means none now: there may be
-# more after the completions of those in flight (a story is drawn again).
+# more after the completions of those in flight (a story is drawn again). An engine asks it at least
+# every other second, for none if it has no room: whoever wants the writing to stop raises from it.
 Take = Callable[[int], list[Request]]
 
 
@@ -96,6 +101,17 @@ class Weights:
     def identity(self) -> str:
         """The hash of these files now; see combined_hash."""
         return combined_hash(weights_hash(self.directory), adapter_hash(self.adapter) if self.adapter else None)
+
+    def stamps(self) -> list[tuple[str, int, int]]:
+        """Size and time of every file: the same before and after loading, if nobody wrote to them meanwhile."""
+        folders = [folder for folder in (self.directory, self.adapter) if folder]
+        files = [path for folder in folders for path in sorted(folder.glob("*.safetensors"))]
+        return [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+
+    def require_unchanged(self, stamps: list[tuple[str, int, int]]) -> None:
+        """Raise WrongWeights if the files are not what they were."""
+        if self.stamps() != stamps:
+            raise WrongWeights(f"The weights in {self.directory} changed while they were loaded. Start again.")
 
 
 def taking(requests: Iterable[Request]) -> Take:

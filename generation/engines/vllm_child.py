@@ -29,7 +29,7 @@ class Writer:
         from vllm.lora.request import LoRARequest
         from vllm.platforms import current_platform
 
-        before = _stamps(weights)
+        before = weights.stamps()
         self.hash = weights.identity()
         self.tokenizer = loading.load_tokenizer(weights.directory)
         self.stops = loading.stop_token_ids(weights.directory, self.tokenizer)
@@ -42,9 +42,8 @@ class Writer:
         # by itself: with a request on it, a fault would leave the engine waiting for ever
         if self.lora and not self.engine.add_lora(self.lora):
             raise EngineError(f"vLLM did not take the adapter in {weights.adapter}.")
-        if _stamps(weights) != before:
-            raise EngineError(f"The weights in {weights.directory} changed while vLLM loaded them. Start again.")
-        self.wanted: dict[str, dict[str, Any]] = {}
+        weights.require_unchanged(before)
+        self.wanted: dict[str, tuple[dict[str, Any], int]] = {}
 
     def add(self, request: dict[str, Any]) -> dict[str, Any] | None:
         """Begin a story; the answer at once if the prompt leaves no room for it."""
@@ -57,7 +56,7 @@ class Writer:
         if len(ids) + sampling.max_tokens > self.limit:
             return {**known, "text": "", "token_ids": [], "finish_reason": TOO_LONG, "logps": []}
         name = str(request["key"])
-        self.wanted[name] = known
+        self.wanted[name] = (known, sampling.max_tokens)
         params = self._params(sampling, logps=request["logps"])
         self.engine.add_request(name, TokensPrompt(prompt_token_ids=ids), params, lora_request=self.lora)
         return None
@@ -66,7 +65,8 @@ class Writer:
         """One token more for each story in work; those that came to their end."""
         for output in self.engine.step():
             if output.finished:
-                yield {**self.wanted.pop(output.request_id), **self._story(output.outputs[0])}
+                known, most = self.wanted.pop(output.request_id)
+                yield {**known, **self._story(output.outputs[0], most)}
 
     def busy(self) -> bool:
         return bool(self.engine.has_unfinished_requests())
@@ -78,9 +78,11 @@ class Writer:
             **vllm_sampling(sampling), stop_token_ids=list(self.stops), detokenize=False, logprobs=0 if logps else None
         )
 
-    def _story(self, output: Any) -> dict[str, Any]:
+    def _story(self, output: Any, most: int) -> dict[str, Any]:
         ids = list(output.token_ids)
         ended = bool(ids) and ids[-1] in self.stops
+        if not ended and len(ids) < most:
+            raise EngineError(f"vLLM broke a story off after {len(ids)} tokens ({output.finish_reason}).")
         kept = ids[:-1] if ended else ids
         found = output.logprobs or []
         return {
@@ -89,12 +91,6 @@ class Writer:
             "finish_reason": STOP if ended else LENGTH,
             "logps": [step[token].logprob for step, token in zip(found, kept, strict=False)],
         }
-
-
-def _stamps(weights: Weights) -> list[tuple[str, int, int]]:
-    folders = [f for f in (weights.directory, weights.adapter) if f]
-    files = [path for folder in folders for path in sorted(folder.glob("*.safetensors"))]
-    return [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
 
 
 def _read(lines: "queue.Queue[str | None]") -> None:

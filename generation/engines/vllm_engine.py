@@ -16,13 +16,14 @@ from typing import Any
 
 from generation.engines import processes
 from generation.engines.loading import check_model_directory
-from generation.engines.values import Completion, EngineError, Request, Take, Weights
+from generation.engines.values import Completion, EngineError, Request, Take, Weights, WrongWeights
 from generation.engines.vllm_options import VllmOptions, environment
 
 log = logging.getLogger(__name__)
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 STOP_SECONDS = 10.0
+TICK = 1.0  # seconds between looks at who wants the writing to stop
 WAITING = 2  # requests sent to vLLM for each that it writes at once: it never waits for us
 
 
@@ -82,7 +83,7 @@ class VllmEngine:
         self.close()
         self._begin()
         if self.weights_hash != was:
-            raise EngineError(f"The weights in {self._weights.directory} have changed since vLLM began to write.")
+            raise WrongWeights(f"The weights in {self._weights.directory} have changed since vLLM began to write.")
 
     def _write(self, take: Take, sent: dict[int, Request]) -> Iterator[Completion]:
         """Send `sent` (again), and what `take` gives; take out of `sent` what is finished."""
@@ -90,7 +91,7 @@ class VllmEngine:
             self._child.send(request)
         room = WAITING * self._options.max_num_seqs
         while True:
-            for request in take(room - len(sent)):
+            for request in take(max(room - len(sent), 0)):
                 sent[request.key] = request
                 self._child.send(request)
             if not sent:
@@ -150,13 +151,16 @@ class _Child:
             pass  # it has died: finished() says so
 
     def finished(self) -> Iterator[dict[str, Any]]:
-        """Wait for a completion; that one and all that have come with it."""
-        yield self._next()["completion"]
+        """The completions that have come, or come within a second."""
+        try:
+            yield self._next(seconds=TICK)["completion"]
+        except queue.Empty:
+            return
         while not self._lines.empty():
             yield self._next()["completion"]
 
-    def _next(self) -> dict[str, Any]:
-        line = self._lines.get()
+    def _next(self, seconds: float | None = None) -> dict[str, Any]:
+        line = self._lines.get(timeout=seconds)
         if line is None:
             self._lines.put(None)
             status = self._process.wait()

@@ -9,23 +9,26 @@ and the files of another version can never be taken for it.
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 
 from generation.engines import loading
 from generation.engines.adapters import zero_adapter
-from generation.engines.values import EngineError, Weights, adapter_hash, combined_hash, weights_hash
-from generation.engines.vllm_http import DEFAULT_VERSION, Card, Refused, Server, ServerGone
+from generation.engines.values import EngineError, Weights, WrongWeights, adapter_hash, combined_hash, weights_hash
+from generation.engines.vllm_http import DEFAULT_VERSION, RELOADING, Card, Refused, Server, ServerGone
 from generation.engines.vllm_options import KEPT_ADAPTERS
 
 log = logging.getLogger(__name__)
 
 PREFIX, UNCHANGED = "sha256-", "unchanged-"  # the second: a zero adapter on that base
 ON_GPU = "storyloop-gpu"  # a second name of the base, said by servers that keep base and adapter rows apart
+NO_ROUTE = "Not Found"
 ALREADY = "has already been loaded"
 AT_ONCE = 128  # stories asked of one server at a time
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 10.0  # seconds until a server that failed is asked again
+SETTLE_SECONDS = 60.0  # that another worker may take to replace the weights
 START_SECONDS = 30.0  # for the first server to answer
 
 
@@ -42,6 +45,7 @@ class Served:
     not_before: float = 0.0  # when to ask it again
     said: str = ""  # why it cannot be used now
     hopeless: bool = False  # it answers, and has other weights: asking again changes nothing
+    asked: Future[bool] | None = None  # whether it can be used again
 
 
 class Fleet:
@@ -89,12 +93,13 @@ class Fleet:
         """Give every server that answers the weights; how many have them now."""
         return sum(self.prepared(served) for served in self.servers)
 
-    def prepare_due(self) -> None:
-        """Ask those again that did not answer, when their pause is over."""
+    def prepare_due(self, submit: Callable[[Callable[[Served], bool], Served], Future[bool]]) -> None:
+        """Ask those again that did not answer, when their pause is over. `submit` runs that beside the writing."""
         now = time.monotonic()
         for served in self.servers:
-            if not served.model and served.not_before <= now and not served.hopeless:
-                self.prepared(served)
+            idle = served.asked is None or served.asked.done()
+            if idle and not served.model and served.not_before <= now and not served.hopeless:
+                served.asked = submit(self.prepared, served)
 
     def none_ready(self) -> str:
         return "No vLLM server can write this policy's stories. " + " ".join(s.said for s in self.servers)
@@ -149,6 +154,8 @@ class Fleet:
         loading.check_model_directory(self._weights.directory)
         if weights_hash(self._weights.directory) != self._base:
             raise EngineError(f"The weights in {self._weights.directory} have changed since the policy was registered.")
+        if version == RELOADING and served.server.settled_version(SETTLE_SECONDS) == self._base:
+            return  # another worker of this run has just done it
         log.info("%s: replacing weights %s by %s", served.server.url, has[:12], self._base[:12])
         served.server.reload(self._weights.directory, self._base)
 
@@ -186,9 +193,13 @@ class Fleet:
         except EngineError as no:
             if ALREADY in str(no):
                 return name
-            served.server.models()  # if it is gone, say so
-            log.warning("%s: the base is asked for by itself: %s", served.server.url, no)
-            return ""
+            if isinstance(no, Refused) and (no.status == 404 and NO_ROUTE in str(no) or "not enabled" in str(no)):
+                return ""  # it takes no adapters, so it has none to mix up
+            served.server.models()  # if it is gone, the adapter is not to blame
+            raise EngineError(
+                f"{no} The base cannot be asked for beside adapters: the server must see {self._scratch}; a server for "
+                "a model that takes no such adapter is to be started without any (manage.py vllm_server --lora-rank 0)."
+            ) from no
         return name
 
     def put_aside(self, served: Served, why: str) -> None:
@@ -199,10 +210,10 @@ class Fleet:
 
     def check_writer(self, served: Served, said: str, asked: str) -> None:
         """Raise EngineError if other weights than ours have written."""
-        version = served.server.weight_version() if served.changeable else None
+        version = served.server.settled_version() if served.changeable else None
         replaced = version not in (None, DEFAULT_VERSION, self._base)
         if said != asked or replaced:
-            raise EngineError(
+            raise WrongWeights(
                 f"{served.server.url} has written with other weights ({version if replaced else said}) than asked for "
                 f"({asked}): somebody has replaced them. What it wrote was not stored. Run again when nobody else "
                 "uses the server, or give each policy a server of its own."

@@ -7,6 +7,8 @@ another one) and Refused (asking again changes nothing).
 import contextlib
 import json
 import socket
+import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from generation.engines.values import EngineError
 CONNECT_SECONDS = 10.0
 ANSWER_SECONDS = 900.0  # a long story behind a long queue
 ADMIN_SECONDS = 300.0  # loading weights
+RELOADING = "reloading"  # the version of weights that are nobody's
 DEFAULT_VERSION = "default"  # what vLLM calls the weights that it was started with
 
 
@@ -60,18 +63,23 @@ class Server:
     def __init__(self, url: str, *, api_key: str = "", connections: int = 128) -> None:
         self.url = url.rstrip("/")
         self._open: WeakSet[HTTPConnection] = WeakSet()
+        self._lock = threading.Lock()
+        self._hung_up = False
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self._pool = urllib3.connection_from_url(
             self.url, maxsize=connections, block=True, retries=False, headers=headers
         )
-        registry = self._open
+        server = self
 
         class Tracked(HTTPSConnection if self.url.startswith("https") else HTTPConnection):  # type: ignore[misc]
             """Known while it is open, so that hang_up() can end what waits on it."""
 
             def connect(self) -> None:
                 super().connect()
-                registry.add(self)
+                with server._lock:
+                    server._open.add(self)
+                    if server._hung_up:
+                        raise OSError("hung up")
 
         self._pool.ConnectionCls = Tracked
 
@@ -119,27 +127,38 @@ class Server:
     def reload(self, directory: Path, version: str) -> None:
         """Replace the base weights by those in `directory`, known as `version` from then on.
 
-        Stories in work are finished first. A reload that fails leaves weights of no kind: until a
-        good one the server answers nothing (it stays paused), so `directory` is checked before.
+        Stories in work are finished first. Until all is done the weights are nobody's: whoever dies in
+        the middle, or fails, leaves a server that the next one reloads again.
         """
+        self._call("POST", "/update_weight_version", {"new_version": RELOADING}, seconds=ADMIN_SECONDS)
         self._call("POST", "/pause?mode=wait", seconds=ADMIN_SECONDS)
-        # until all is done its weights are nobody's
-        self._call("POST", "/update_weight_version", {"new_version": "reloading"}, seconds=ADMIN_SECONDS)
         body = {"method": "reload_weights", "kwargs": {"weights_path": str(directory)}}
         self._call("POST", "/collective_rpc", body, seconds=ADMIN_SECONDS)
         # what was computed with the old weights would be taken for the new ones'
         self._call("POST", "/reset_prefix_cache", seconds=ADMIN_SECONDS)
-        self._call("POST", "/update_weight_version", {"new_version": version}, seconds=ADMIN_SECONDS)
         self._call("POST", "/resume", seconds=ADMIN_SECONDS)
+        self._call("POST", "/update_weight_version", {"new_version": version}, seconds=ADMIN_SECONDS)
+
+    def settled_version(self, seconds: float = ADMIN_SECONDS) -> str | None:
+        """weight_version when nobody is replacing the weights any more; "reloading" if that takes too long."""
+        deadline = time.monotonic() + seconds
+        while (version := self.weight_version()) == RELOADING and time.monotonic() < deadline:
+            time.sleep(0.2)
+        return version
 
     # --- the wire -----------------------------------------------------------------------------------
 
     def hang_up(self) -> None:
-        """End every request that waits for its answer: vLLM stops writing those stories."""
-        for connection in list(self._open):
-            if connection.sock:
-                with contextlib.suppress(OSError):
-                    connection.sock.shutdown(socket.SHUT_RDWR)
+        """End every request that waits for its answer, and every later one: vLLM stops writing those stories."""
+        with self._lock:
+            self._hung_up = True
+            waiting = [connection.sock for connection in self._open if connection.sock]
+        for sock in waiting:
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+
+    def open_again(self) -> None:
+        self._hung_up = False
 
     def _call(
         self, method: str, path: str, body: dict[str, Any] | None = None, *, seconds: float = ANSWER_SECONDS
@@ -147,7 +166,7 @@ class Server:
         timeout = urllib3.Timeout(connect=CONNECT_SECONDS, read=seconds)
         try:
             answer = self._pool.request(method, path, json=body, timeout=timeout)
-        except urllib3.exceptions.HTTPError as error:
+        except (urllib3.exceptions.HTTPError, OSError) as error:
             raise ServerGone(f"{self.url} does not answer: {_reason(error)}") from error
         if answer.status >= 500:
             raise ServerGone(f"{self.url} answers {answer.status}: {_said(answer.data)}")

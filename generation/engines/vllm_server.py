@@ -45,7 +45,7 @@ class VllmServerEngine:
         self.tokenizer = loading.load_tokenizer(weights.directory)
         self.stops = loading.stop_token_ids(weights.directory, self.tokenizer)
         self.version = self._fleet.wait_for_one().server.version()
-        self._pool = ThreadPoolExecutor(AT_ONCE * len(urls), thread_name_prefix="vllm")
+        self._pool = ThreadPoolExecutor((AT_ONCE + 1) * len(urls), thread_name_prefix="vllm")
 
     # --- writing ------------------------------------------------------------------------------------
 
@@ -55,11 +55,12 @@ class VllmServerEngine:
         running: dict[Future[Completion], _Job] = {}
         for served in self._fleet.servers:
             served.in_flight = 0
+            served.server.open_again()
         busy = time.monotonic()
         try:
             while True:
                 room = AT_ONCE * len(self._fleet.servers) - len(waiting) - len(running)
-                for request in take(room):
+                for request in take(max(room, 0)):
                     job = self._job(request)
                     if isinstance(job, Completion):
                         yield job
@@ -91,7 +92,7 @@ class VllmServerEngine:
 
     def _send(self, waiting: list[_Job], running: dict[Future[Completion], _Job]) -> None:
         """Give the waiting stories to the servers that are well, the least busy first."""
-        self._fleet.prepare_due()
+        self._fleet.prepare_due(self._pool.submit)
         while waiting:
             free = [s for s in self._fleet.servers if s.model and s.in_flight < AT_ONCE]
             if not free:
@@ -113,6 +114,9 @@ class VllmServerEngine:
         self._fleet.check_writer(served, answer.model, model)
         ids = answer.token_ids
         ended = bool(ids) and ids[-1] in self.stops
+        if not ended and len(ids) < job.request.sampling.max_tokens:
+            # a server that is paused or ended answers 200 with what it has
+            raise ServerGone(f"{served.server.url} broke a story off after {len(ids)} tokens ({answer.finish_reason}).")
         kept = ids[:-1] if ended else ids
         return Completion(
             key=job.request.key,
@@ -143,7 +147,9 @@ class VllmServerEngine:
             return None
         except Refused as no:
             job.tries += 1
-            if no.status != 404 or job.tries >= TRIES:
+            if no.status == 429:  # a gateway's: later, please
+                self._fleet.put_aside(served, str(no))
+            elif no.status != 404 or job.tries >= TRIES:
                 raise EngineError(str(no)) from no
             served.model = ""  # it has been started again, or our adapter made room for others
             waiting.append(job)

@@ -42,3 +42,24 @@ def test_a_location_is_absolute_and_knows_home(monkeypatch) -> None:
     assert env.location("PLACE", Path()) == Path.home() / "python"
     monkeypatch.setenv("PLACE", "here")
     assert env.location("PLACE", Path()) == Path.cwd() / "here"
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:8100", "https://writer.example/", "http://[::1]:8100"])
+def test_a_servers_address_is_a_host_and_a_port(url: str) -> None:
+    env.server("STORYLOOP_VLLM_URLS", url)
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("127.0.0.1:8100", "say it like http://127.0.0.1:8100"),
+        ("http://h:99999", "say it like"),
+        ("http://[bad", "say it like"),
+        ("file:///etc/passwd", "say it like"),
+        ("http://name:secret@h:1", "set STORYLOOP_VLLM_API_KEY instead"),
+        ("http://h:1/v1", "leave out what comes after host and port"),
+    ],
+)
+def test_what_is_none_is_refused_at_the_start(url: str, said: str) -> None:
+    with pytest.raises(env.BadEnvironment, match=said):
+        env.server("STORYLOOP_VLLM_URLS", url)

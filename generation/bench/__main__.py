@@ -132,7 +132,7 @@ def adapter_side(case: Case, folder: Path) -> dict[str, float]:
     found = adapter_in_use(case, folder)
     print(
         f"a round's adapter on a busy server: loaded after {found['load_seconds']:.2f} s, "
-        f"its first story of 16 tokens after {found['first_story_seconds']:.2f} s",
+        f"its first token after {found['first_token_seconds']:.2f} s",
         flush=True,
     )
     return found

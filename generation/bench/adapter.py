@@ -13,15 +13,15 @@ from generation.engines import processes
 from generation.engines.adapters import WEIGHTS, zero_adapter
 from generation.engines.server_process import ServerOptions, start_server, wait_for_server
 from generation.engines.values import Request, SamplingParams, Weights, taking
+from generation.engines.vllm_fleet import Fleet
 from generation.engines.vllm_options import VllmOptions
 from generation.engines.vllm_server import VllmServerEngine
 
 BUSY = 128  # stories of the base that are in work meanwhile
-FIRST_TOKENS = 16
 
 
 def adapter_in_use(case: Case, folder: Path) -> dict[str, float]:
-    """{"load_seconds", "first_story_seconds"}, both from the moment that the adapter is on the disk."""
+    """{"load_seconds", "first_token_seconds"}, both from the moment that the adapter is on the disk."""
     base = Path(case.model)
     options = ServerOptions(VllmOptions(python=Path(case.vllm_python)), port=_free_port(), finish_seconds=1)
     log = folder / "server.log"
@@ -30,26 +30,22 @@ def adapter_in_use(case: Case, folder: Path) -> dict[str, float]:
         wait_for_server(process, options, log=log)
         urls = [f"http://127.0.0.1:{options.port}"]
         busy = VllmServerEngine(Weights(base), urls, scratch=folder)
-        thread = threading.Thread(target=lambda: list(busy.write(taking(_requests(case, BUSY, case.tokens)))))
+        stories = busy.write(taking(_requests(case)))
+        thread = threading.Thread(target=lambda: list(stories), daemon=True)
         thread.start()
         time.sleep(1.0)
-        found = _first_story(case, Weights(base, _trained(base, folder), busy.weights_hash), urls, folder)
-        thread.join()
-        busy.close()
-        return found
+        # as training announces it: the base's hash is known from the policy
+        return _first_token(Weights(base, _trained(base, folder), busy.weights_hash), urls, folder)
     finally:
         processes.stop(process)
 
 
-def _first_story(case: Case, weights: Weights, urls: list[str], folder: Path) -> dict[str, float]:
+def _first_token(weights: Weights, urls: list[str], folder: Path) -> dict[str, float]:
     begin = time.perf_counter()
-    engine = VllmServerEngine(weights, urls, scratch=folder)
+    served = Fleet(weights, urls, scratch=folder).wait_for_one()
     loaded = time.perf_counter() - begin
-    try:
-        next(engine.write(taking(_requests(case, 1, FIRST_TOKENS))))
-        return {"load_seconds": loaded, "first_story_seconds": time.perf_counter() - begin}
-    finally:
-        engine.close()
+    served.server.complete(served.model, [1, 2, 3], {"max_tokens": 1, "temperature": 0.0})
+    return {"load_seconds": loaded, "first_token_seconds": time.perf_counter() - begin}
 
 
 def _trained(base: Path, folder: Path) -> Path:
@@ -61,8 +57,8 @@ def _trained(base: Path, folder: Path) -> Path:
     return directory
 
 
-def _requests(case: Case, count: int, tokens: int) -> list[Request]:
-    sampling = [SamplingParams(1.0, 1.0, 0.02, seed=5 * key, max_tokens=tokens) for key in range(count)]
+def _requests(case: Case) -> list[Request]:
+    sampling = [SamplingParams(1.0, 1.0, 0.02, seed=5 * key, max_tokens=case.tokens) for key in range(BUSY)]
     return [Request(key, case.prompts[key % len(case.prompts)], params) for key, params in enumerate(sampling)]
 
 

@@ -13,6 +13,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -43,14 +44,14 @@ class Writer:
         if self.lora and not self.engine.add_lora(self.lora):
             raise EngineError(f"vLLM did not take the adapter in {weights.adapter}.")
         weights.require_unchanged(before)
+        self.read = lru_cache(64)(self._read)  # a prompt's stories come together
         self.wanted: dict[str, tuple[dict[str, Any], int]] = {}
 
     def add(self, request: dict[str, Any]) -> dict[str, Any] | None:
         """Begin a story; the answer at once if the prompt leaves no room for it."""
         from vllm.inputs import TokensPrompt
 
-        rendered = loading.render_prompt(self.tokenizer, request["prompt"])
-        ids = loading.encode_prompt(self.tokenizer, rendered)
+        rendered, ids = self.read(request["prompt"])
         sampling = SamplingParams(**request["sampling"])
         known = {"key": request["key"], "rendered_prompt": rendered, "weights_hash": self.hash}
         if len(ids) + sampling.max_tokens > self.limit:
@@ -60,6 +61,10 @@ class Writer:
         params = self._params(sampling, logps=request["logps"])
         self.engine.add_request(name, TokensPrompt(prompt_token_ids=ids), params, lora_request=self.lora)
         return None
+
+    def _read(self, prompt: str) -> tuple[str, list[int]]:
+        rendered = loading.render_prompt(self.tokenizer, prompt)
+        return rendered, loading.encode_prompt(self.tokenizer, rendered)
 
     def step(self) -> Iterator[dict[str, Any]]:
         """One token more for each story in work; those that came to their end."""
@@ -73,9 +78,14 @@ class Writer:
 
     def _params(self, sampling: SamplingParams, *, logps: bool) -> Any:
         import vllm
+        from vllm.sampling_params import RequestOutputKind
 
         return vllm.SamplingParams(
-            **vllm_sampling(sampling), stop_token_ids=list(self.stops), detokenize=False, logprobs=0 if logps else None
+            **vllm_sampling(sampling),
+            stop_token_ids=list(self.stops),
+            detokenize=False,
+            logprobs=0 if logps else None,
+            output_kind=RequestOutputKind.FINAL_ONLY,  # not the story so far at each of its tokens
         )
 
     def _story(self, output: Any, most: int) -> dict[str, Any]:

@@ -41,6 +41,11 @@ def places(*prompts: Prompt, count: int = 3) -> set[tuple[int, int]]:
     return {(prompt.pk, index) for prompt in prompts for index in range(count)}
 
 
+def several() -> list[Prompt]:
+    """Random weights write what is hardly ever fit to be read: of so many prompts some story is."""
+    return [make_prompt() for _ in range(8)]
+
+
 def test_the_current_policy_writes_for_every_prompt(policy):
     prompts = [make_prompt(), make_prompt(split="evaluation")]
     words = said("--count", "3")
@@ -49,7 +54,7 @@ def test_the_current_policy_writes_for_every_prompt(policy):
 
 
 def test_a_policy_can_be_named(policy, tiny_model):
-    make_prompt()
+    several()
     other = register_policy(name="round-1", path=tiny_model, parent=policy)
     said("--policy", "round-1", "--count", "3")
     assert set(Story.objects.values_list("policy__name", flat=True)) == {other.name}
@@ -69,10 +74,9 @@ def test_a_prompt_has_three_to_five_stories(policy, count):
 
 
 def test_progress_as_json_ends_with_all_that_was_stored(policy):
-    for _ in range(4):
-        make_prompt()
+    several()
     lines = [json.loads(line) for line in said("--count", "3", "--json").splitlines()]
-    assert {line["wanted"] for line in lines} == {12}
+    assert {line["wanted"] for line in lines} == {24}
     done = [line["done"] for line in lines]
     assert done == sorted(done)
     assert done[-1] == Story.objects.count() > 0
@@ -81,7 +85,7 @@ def test_progress_as_json_ends_with_all_that_was_stored(policy):
 
 
 def test_a_run_with_the_engine_and_its_end_is_kept(policy):
-    make_prompt()
+    several()
     said("--count", "3")
     run = WritingRun.objects.get()
     assert (run.policy, run.engine, run.state) == (policy, "transformers", RunState.DONE)
@@ -90,12 +94,12 @@ def test_a_run_with_the_engine_and_its_end_is_kept(policy):
 
 
 def test_the_same_command_again_joins_the_run_that_was_killed(policy):
-    prompt = make_prompt()
+    prompts = several()
     killed = begin_or_join(policy=policy, count=3, engine="transformers")
-    make_story(policy, prompt, 1, "Once upon a time a little fox went home.", run=killed)
+    make_story(policy, prompts[0], 1, "Once upon a time a little fox went home.", run=killed)
     said("--count", "3")
     assert WritingRun.objects.get().state == RunState.DONE
-    assert settled() == places(prompt)
+    assert settled() == places(*prompts)
     assert Story.objects.filter(run=killed).count() == Story.objects.count() > 1
 
 

@@ -17,6 +17,7 @@ from generation.engines.vllm_fleet import Fleet
 from generation.engines.vllm_options import VllmOptions
 from generation.engines.vllm_server import VllmServerEngine
 
+SETTLED = 4.0  # seconds: until the prompts of all of them have been read, which is one long step
 BUSY = 128  # stories of the base that are in work meanwhile
 
 
@@ -33,7 +34,7 @@ def adapter_in_use(case: Case, folder: Path) -> dict[str, float]:
         stories = busy.write(taking(_requests(case)))
         thread = threading.Thread(target=lambda: list(stories), daemon=True)
         thread.start()
-        time.sleep(1.0)
+        time.sleep(SETTLED)
         # as training announces it: the base's hash is known from the policy
         return _first_token(Weights(base, _trained(base, folder), busy.weights_hash), urls, folder)
     finally:

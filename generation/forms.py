@@ -5,12 +5,10 @@ from typing import Any
 
 from django import forms
 from django.core.exceptions import ValidationError
-from django.db import transaction
 from django.utils.translation import gettext_lazy as _
 
-from generation import locks
 from generation.models import SamplingRow
-from generation.plan import reset_plan, save_plan
+from generation.plan import save_plan
 
 TOP_P = _("Above 0, and 1 at most.")
 MIN_P = _("0 or more, and below 1.")
@@ -70,13 +68,5 @@ class PlanForm:
     def is_valid(self) -> bool:
         return all([form.is_valid() for form in self.forms])  # a list: each row shows its own faults
 
-    @transaction.atomic
     def save(self) -> None:
-        locks.wait_for(locks.PLAN)  # two admins at once: the second waits, and its plan stands
         save_plan(rows=[SamplingRow(sample_index=i, **form.cleaned_data) for i, form in enumerate(self.forms)])
-
-
-@transaction.atomic
-def back_to_defaults() -> None:
-    locks.wait_for(locks.PLAN)
-    reset_plan()

@@ -6,7 +6,7 @@ from contextlib import contextmanager, suppress
 from django.db import Error, connection
 
 NAMESPACE = 0x4A6F6273  # "Jobs"; the prompts that are being written have another one (runs.py)
-CHECK, PLAN = 0, 2**31 - 1  # between them: the ids of writing runs
+CHECK = 0  # above it: the ids of writing runs
 
 
 def of_run(run_id: int) -> int:
@@ -35,12 +35,6 @@ def shared(key: int, *, namespace: int = NAMESPACE) -> Iterator[None]:
     finally:
         with suppress(Error):
             ask("pg_advisory_unlock_shared", key, namespace=namespace)
-
-
-def wait_for(key: int) -> None:
-    """Take the lock to the end of the transaction."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_xact_lock(%s::int, %s::int)", [NAMESPACE, key])
 
 
 def is_held(key: int) -> bool:

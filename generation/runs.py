@@ -5,22 +5,22 @@ prompts by an advisory lock of its database session, which PostgreSQL gives back
 worker is gone, and the unique constraint of Story keeps each place from being stored twice.
 """
 
-import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
 from django.conf import settings
 from django.contrib.auth.models import User
-from django.db import connection, transaction
+from django.db import transaction
 from django.db.models import Count, F, Min, Q
 from django.db.models.functions import Now
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from generation import locks
+from generation.heartbeat import beating
 from generation.models import EmptyPlace, Fault, FinishReason, Policy, Prompt, Redraw, RunState, Story, WritingRun
 from generation.plan import MAX_DRAWS
 
@@ -99,11 +99,10 @@ def begin_or_join(*, policy: Policy, count: int, engine: str, by: User | None = 
     with transaction.atomic():
         Policy.objects.select_for_update().get(pk=policy.pk)  # two at once would both begin one
         run = WritingRun.objects.at_work().filter(policy=policy).first()
-        if run is None:
-            wanted = missing_count(policy, count)
-            return WritingRun.objects.create(policy=policy, count=count, engine=engine, wanted=wanted, launched_by=by)
-        if run.count != count and not worked_on(run):
+        if run and run.count != count and not worked_on(run):
             cancel(run)  # what somebody left behind is nobody's any more
+            run = None
+        if run is None:
             wanted = missing_count(policy, count)
             return WritingRun.objects.create(policy=policy, count=count, engine=engine, wanted=wanted, launched_by=by)
         if run.count != count:
@@ -138,25 +137,10 @@ def _key_of(run: WritingRun) -> int:
     return run.pk % 2**31
 
 
-@contextmanager
-def kept_alive(run: WritingRun) -> Iterator[None]:
+def kept_alive(run: WritingRun) -> AbstractContextManager[None]:
     """Report for the run while something takes long: loading a model."""
-    over = threading.Event()
-
-    def beat() -> None:
-        try:
-            while not over.wait(QUIET.total_seconds() / 6):
-                WritingRun.objects.at_work().filter(pk=run.pk).update(seen_at=Now())
-        finally:
-            connection.close()
-
-    thread = threading.Thread(target=beat, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
+    mine = WritingRun.objects.at_work().filter(pk=run.pk)
+    return beating(lambda: mine.update(seen_at=Now()), QUIET.total_seconds() / 6)
 
 
 def try_claim(run: WritingRun, prompt: Prompt) -> bool:

@@ -16,10 +16,10 @@ from django.views.decorators.http import require_POST, require_safe
 from django_htmx.middleware import HtmxDetails
 
 from generation import report, runs
-from generation.forms import PlanForm, back_to_defaults
+from generation.forms import PlanForm
 from generation.models import RunState, WritingRun
 from generation.permissions import admin_required
-from generation.plan import sampling_plan
+from generation.plan import reset_plan, sampling_plan
 from generation.tasks import check_engine, write_run
 
 ASKED = "engine_check"  # in the session: a check that has been asked for and not begun is no row yet
@@ -146,7 +146,7 @@ def save_sampling_plan(request: AdminRequest) -> HttpResponse:
 @admin_required
 @require_POST
 def reset_sampling_plan(request: AdminRequest) -> HttpResponse:
-    back_to_defaults()
+    reset_plan()
     messages.success(request, _("The plan is as it came with Storyloop."))
     return redirect("plan")
 

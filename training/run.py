@@ -10,18 +10,19 @@ import queue
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import transaction
 
 from annotate.comparisons import open_evaluation_comparisons
 from annotate.pairs import NoPairs, preference_judgements, preference_pairs, write_export
 from generation.engines import processes
 from generation.engines.values import EngineError
+from generation.heartbeat import beating
 from generation.models import WritingRun
 from generation.policies import register_policy
 from generation.runs import cancel_of_policy
@@ -63,27 +64,9 @@ def work_on(lease: Lease) -> None:
         end_round(lease, State.FAILED, f"{error}. Free the disk or mend the folder, then launch the round again.")
 
 
-@contextmanager
-def _kept_alive(lease: Lease) -> Iterator[None]:
+def _kept_alive(lease: Lease) -> AbstractContextManager[None]:
     """Renew the lease beside what does not: freezing many pairs, or hashing large weights."""
-    over = threading.Event()
-
-    def beat() -> None:
-        try:
-            while not over.wait(LEASE.total_seconds() / 6):
-                lease.update()
-        except LeaseLost:
-            pass  # the phase finds out at its own next write
-        finally:
-            connection.close()
-
-    thread = threading.Thread(target=beat, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
+    return beating(lease.update, LEASE.total_seconds() / 6, until=(LeaseLost,))
 
 
 def _name(current: Round) -> str:

@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from generation.engines import loading
+from generation.engines.adapters import read_config
 from generation.engines.values import LENGTH, STOP, TOO_LONG, EngineError, SamplingParams, Weights
-from generation.engines.vllm_options import VllmOptions, adapter_rank, engine_arguments, vllm_sampling
+from generation.engines.vllm_options import VllmOptions, engine_arguments, vllm_sampling
 
 
 class Writer:
@@ -34,7 +35,7 @@ class Writer:
         self.hash = weights.identity()
         self.tokenizer = loading.load_tokenizer(weights.directory)
         self.stops = loading.stop_token_ids(weights.directory, self.tokenizer)
-        rank = adapter_rank(weights.adapter) if weights.adapter else 0
+        rank = int(read_config(weights.adapter)["r"]) if weights.adapter else 0
         arguments = engine_arguments(weights.directory, options, cpu=current_platform.is_cpu(), lora_rank=rank)
         llm = LLM(model=str(weights.directory), disable_log_stats=True, **arguments)
         self.engine = llm.llm_engine

@@ -107,11 +107,6 @@ def command_line(arguments: dict[str, Any]) -> list[str]:
     return [flag for flag in found if flag != "--no-trust-remote-code"]  # has no such form; off is the default
 
 
-def adapter_rank(directory: Path) -> int:
-    """The rank of the PEFT adapter in `directory`."""
-    return int(json.loads((directory / "adapter_config.json").read_text())["r"])
-
-
 def _dtype(directory: Path) -> str:
     check_model_directory(directory)
     settings = json.loads((directory / "config.json").read_text())

@@ -5,9 +5,9 @@ import threading
 import pytest
 from django.db import connection
 
-from generation.forms import PlanForm, SamplingRowForm, back_to_defaults
+from generation.forms import PlanForm, SamplingRowForm
 from generation.models import SamplingRow
-from generation.plan import default_plan, sampling_plan
+from generation.plan import default_plan, reset_plan, sampling_plan
 from generation.report import plan_warnings
 
 SETTINGS = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "seed")
@@ -79,7 +79,7 @@ class TestPlanForm:
 
     def test_back_to_the_defaults(self) -> None:
         SamplingRow.objects.create(sample_index=2, temperature=0.3)
-        back_to_defaults()
+        reset_plan()
         assert [row.temperature for row in sampling_plan()] == [row.temperature for row in default_plan()]
 
 

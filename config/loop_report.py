@@ -6,13 +6,12 @@ import sys
 from importlib.metadata import version
 from typing import Any
 
-import numpy as np
 from django.conf import settings
 from django.db.models import Avg, Max
 
-from annotate.winrates import RESAMPLES, win_rate
+from annotate.winrates import win_rate
 from generation.models import Policy
-from generation.summaries import repetition_by_prompt, summarise
+from generation.summaries import change, summarise
 from training.models import Round
 
 MEASURES = ("structure", "message", "hard_words", "mean_words", "repetition", "diversity")
@@ -34,12 +33,12 @@ def figures(base: Policy, rounds: list[Round], *, seed: int) -> dict[str, Any]:
 
 def _round(base: Policy, shown: Round) -> dict[str, Any]:
     assert shown.result is not None
-    last_epoch = shown.metrics.filter(epoch__gt=shown.epochs - 1)
+    last_epoch = shown.metrics.trained().filter(epoch__gt=shown.epochs - 1)
     means = last_epoch.aggregate(loss=Avg("loss"), reward_accuracy=Avg("rewards_accuracies"), kl=Avg("kl"))
     return {
         "round": shown.number,
         "pairs": shown.pair_count,
-        "steps": shown.metrics.aggregate(last=Max("step"))["last"],
+        "steps": shown.metrics.trained().aggregate(last=Max("step"))["last"],
         **means,
         **_measures(shown.result),
         "repetition_change": repetition_change(base, shown.result),
@@ -51,14 +50,11 @@ def _round(base: Policy, shown: Round) -> dict[str, Any]:
 def repetition_change(base: Policy, policy: Policy) -> dict[str, float]:
     """By how much `policy` repeats itself more than `base`: the mean over prompts, with a 95 % interval.
 
-    The prompts that both wrote for are resampled (percentile bootstrap, seeded).
+    The prompts that both wrote for are resampled (generation.summaries.change).
     """
-    before, after = repetition_by_prompt(base), repetition_by_prompt(policy)
-    differences = np.array([after[prompt] - before[prompt] for prompt in sorted(before.keys() & after.keys())])
-    rng = np.random.default_rng(0)
-    means = rng.choice(differences, size=(RESAMPLES, len(differences))).mean(1)
-    low, high = np.quantile(means, [0.025, 0.975])
-    return {"mean": float(differences.mean()), "low": float(low), "high": float(high)}
+    found = change(base, policy, "repetition")
+    assert found is not None
+    return {"mean": found.mean, "low": found.low, "high": found.high}
 
 
 def _measures(policy: Policy) -> dict[str, float]:

@@ -164,6 +164,7 @@ CELERY_BEAT_SCHEDULE = {
     "sweep-rounds": {"task": "training.tasks.sweep_rounds", "schedule": 5.0, "options": {"expires": 30}},
     "sweep-runs": {"task": "generation.tasks.sweep_runs", "schedule": 20.0, "options": {"expires": 60}},
     "launch-due-round": {"task": "training.tasks.launch_due_round", "schedule": 20.0, "options": {"expires": 60}},
+    "promote-due-round": {"task": "training.tasks.promote_due_round", "schedule": 20.0, "options": {"expires": 60}},
 }
 CELERY_BEAT_SCHEDULE_FILENAME = str(VAR_DIR / "beat-schedule")
 

@@ -7,7 +7,7 @@ from django import forms
 from django.core.exceptions import ValidationError
 from django.utils.translation import gettext_lazy as _
 
-from generation.models import SamplingRow
+from generation.models import Policy, SamplingRow
 from generation.plan import save_plan
 
 TOP_P = _("Above 0, and 1 at most.")
@@ -70,3 +70,15 @@ class PlanForm:
 
     def save(self) -> None:
         save_plan(rows=[SamplingRow(sample_index=i, **form.cleaned_data) for i, form in enumerate(self.forms)])
+
+
+class JudgeForm(forms.Form):
+    """Which policy reads stories for their structure and message."""
+
+    judge = forms.ModelChoiceField(Policy.objects.all(), required=False, empty_label=_("none: the rules only"))
+
+
+class ReadForm(forms.Form):
+    """Whose stories the judge is to read."""
+
+    policy = forms.ModelChoiceField(Policy.objects.all(), empty_label=None)

@@ -6,14 +6,16 @@ imports torch. A job that is delivered twice finds its lock taken and leaves.
 
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from django.conf import settings
 
-from generation import locks, runs
+from generation import locks, readings, runs
 from generation.engines import processes
 from generation.models import EngineCheck, Policy, RunState, WritingRun
 from generation.signals import stories_written
+from generation.summaries import summarise
 
 BEAT = 2.0  # seconds between looks at a run
 CHECK_SECONDS = 900  # for large weights from a slow disk
@@ -25,6 +27,17 @@ def check() -> None:
     with locks.held(locks.CHECK) as mine:
         if mine:
             _check()
+
+
+def read(policy_id: int) -> None:
+    """Have the judge model that is chosen read a policy's stories, one policy at a time; the page says how it went.
+
+    Choosing another judge, or none, ends it: what is read is kept.
+    """
+    with locks.held(locks.READ) as mine:
+        chosen = readings.judge_model()
+        if mine and chosen:
+            _read(Policy.objects.get(pk=policy_id), chosen.policy)
 
 
 def lonely_runs() -> list[int]:
@@ -44,6 +57,7 @@ def write(run_id: int) -> None:
             run.refresh_from_db()
         if run.state == RunState.DONE:
             stories_written.send(sender=WritingRun, run=run)
+            summarise(run.policy)  # here, so that no page waits for it
 
 
 def _check() -> None:
@@ -61,6 +75,23 @@ def _check() -> None:
     if not EngineCheck.objects.filter(pk__gt=newest.pk if newest else 0).exists():
         policy = Policy.objects.current()
         EngineCheck.objects.create(engine=settings.ENGINE, policy=policy, well=False, message=message)
+
+
+def _read(policy: Policy, judge: Policy) -> None:
+    log = _log("read-stories")
+    arguments = ["read_stories", "--policy", policy.name, "--judge", judge.name, "--engine", settings.ENGINE, "--json"]
+    process = _start(arguments, log)
+    try:
+        while process.poll() is None:
+            chosen = readings.judge_model()
+            if chosen is None or chosen.policy != judge:
+                return
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=BEAT)
+    finally:
+        processes.stop(process)
+    if process.returncode != 0:
+        readings.note(judge=judge, message=_explain(process.returncode, log))
 
 
 def _write(run: WritingRun) -> None:

@@ -7,6 +7,7 @@ from django.db import Error, connection
 
 NAMESPACE = 0x4A6F6273  # "Jobs"; the prompts that are being written have another one (runs.py)
 CHECK = 0  # above it: the ids of writing runs
+READ = 2**31 - 1  # a judge model reads stories; no run will ever have this id
 
 
 def of_run(run_id: int) -> int:

@@ -66,29 +66,6 @@ def measure_story(text: str, language: str) -> StoryMeasures:
     )
 
 
-@dataclass(frozen=True)
-class Readability:
-    """How hard a text is to read. `words` are characters in Chinese."""
-
-    words: int
-    sentences: int
-    words_per_sentence: float
-    hard_words: float
-    grade: float | None
-
-
-def readability(text: str, language: str) -> Readability:
-    """Surface figures. grade: the school grade of Kincaid et al. (1975), Flesch-Kincaid, English only:
-    0.39 words/sentence + 11.8 syllables/word - 15.59. No formula for Chinese is agreed on.
-    """
-    found, parts = words(text, language), sentences(text)
-    per_sentence = len(found) / len(parts) if parts else 0.0
-    grade = None
-    if language == "en" and found and parts:
-        grade = 0.39 * per_sentence + 11.8 * sum(map(syllables, found)) / len(found) - 15.59
-    return Readability(len(found), len(parts), per_sentence, hard_word_share(text, language), grade)
-
-
 def words(text: str, language: str) -> list[str]:
     """The words of an English text in small letters; for Chinese, its characters."""
     if language == "zh":
@@ -144,6 +121,11 @@ def foreign_share(text: str, language: str) -> float:
     letters = [character for character in text if character.isalpha()]
     own = r"[\u3400-\u4dbf\u4e00-\u9fff]" if language == "zh" else r"[A-Za-z\u00c0-\u024f]"
     return sum(not re.match(own, letter) for letter in letters) / len(letters) if letters else 0.0
+
+
+def ends_open(text: str) -> bool:
+    """Whether a text stops without a final mark (closing quotes may follow it): cut off, or left so."""
+    return not re.search(r"[.!?…。！？][\"'”’」』)）]*\s*$", text)
 
 
 def broken_share(text: str, language: str) -> float:

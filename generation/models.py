@@ -289,3 +289,80 @@ class EngineCheck(models.Model):
 
     def __str__(self) -> str:
         return f"{self.engine}: {'well' if self.well else 'not well'}"
+
+
+class PolicyFigures(models.Model):
+    """What the automatic measures found in a policy's stories, kept so that no page reads them again.
+
+    generation/figures.py renews it when the stories are others than those it was computed from.
+    """
+
+    policy = models.OneToOneField(Policy, on_delete=models.CASCADE, primary_key=True, related_name="figures")
+    version = models.PositiveSmallIntegerField(help_text="of the measures")
+    written = models.PositiveIntegerField(help_text="stories there were, unfinished ones too")
+    finished = models.PositiveIntegerField()
+    withdrawn = models.PositiveIntegerField()
+    newest = models.PositiveBigIntegerField(help_text="the highest id among them; 0 without any")
+    summaries = models.JSONField(help_text="means and counts, by language; '' is all of them")
+    by_prompt = models.JSONField(help_text="means of each prompt's stories")
+    computed_at = models.DateTimeField()
+
+    class Meta:
+        verbose_name_plural = "policy figures"
+        constraints = [
+            models.CheckConstraint(condition=Q(finished__lte=F("written")), name="figures_finished_are_written"),
+        ]
+
+    def __str__(self) -> str:
+        return f"figures of {self.policy}"
+
+
+class JudgeModel(models.Model):
+    """Which policy reads stories for their structure and message; without this row only the rules do."""
+
+    id = models.PositiveSmallIntegerField(primary_key=True, default=1)
+    policy = models.ForeignKey(Policy, on_delete=models.CASCADE, related_name="+")
+    message = models.TextField(blank=True, help_text="why its last reading failed")
+
+    class Meta:
+        constraints = [models.CheckConstraint(condition=Q(pk=1), name="judge_model_only_one")]
+
+    def __str__(self) -> str:
+        return f"judge: {self.policy}"
+
+
+class StoryReading(models.Model):
+    """What a judge model said of a story. structure, message: None where its answer could not be read."""
+
+    story = models.ForeignKey(Story, on_delete=models.CASCADE, related_name="readings")
+    detector = models.CharField(max_length=100, help_text="its version and the hash of its weights")
+    structure = models.BooleanField(null=True)
+    message = models.BooleanField(null=True)
+    said = models.CharField(max_length=200, help_text="its answers as they came")
+    read_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ("pk",)
+        constraints = [
+            models.UniqueConstraint(fields=["story", "detector"], name="reading_once_a_detector"),
+            models.CheckConstraint(condition=~Q(detector=""), name="reading_has_a_detector"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.detector} of {self.story_id}"
+
+
+class LabelledReading(models.Model):
+    """What a judge model said of the labelled stories that ship: how good it is follows from it."""
+
+    detector = models.CharField(max_length=100)
+    labels = models.CharField(max_length=64, help_text="hash of the labelled stories' file")
+    readings = models.JSONField(help_text="[structure, message] of each, in their order")
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["detector", "labels"], name="labelled_reading_once"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.detector} of the labelled stories"

@@ -11,6 +11,11 @@ def check_engine() -> None:
 
 
 @shared_task
+def read_stories(policy_id: int) -> None:
+    jobs.read(policy_id)
+
+
+@shared_task
 def sweep_runs() -> None:
     """Put back what a dead worker or a lost message left behind."""
     for run_id in jobs.lonely_runs():

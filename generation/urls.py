@@ -14,4 +14,7 @@ urlpatterns = [
     path("plan/", views.plan, name="plan"),
     path("plan/save/", views.save_sampling_plan, name="save_sampling_plan"),
     path("plan/reset/", views.reset_sampling_plan, name="reset_sampling_plan"),
+    path("detectors/", views.show_detectors, name="show_detectors"),
+    path("detectors/judge/", views.save_judge, name="save_judge"),
+    path("detectors/read/", views.start_reading, name="start_reading"),
 ]

@@ -1,4 +1,4 @@
-"""The admins' pages about writing: the engine, who wrote what, writing runs, the sampling plan."""
+"""The admins' pages about writing: the engine, who wrote what, writing runs, the sampling plan, the detectors."""
 
 from datetime import datetime
 from functools import partial
@@ -15,12 +15,13 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST, require_safe
 from django_htmx.middleware import HtmxDetails
 
-from generation import report, runs
-from generation.forms import PlanForm
-from generation.models import RunState, WritingRun
+from generation import locks, readings, report, runs
+from generation.detectors import quality
+from generation.forms import JudgeForm, PlanForm, ReadForm
+from generation.models import Policy, RunState, WritingRun
 from generation.permissions import admin_required
 from generation.plan import reset_plan, sampling_plan
-from generation.tasks import check_engine, write_run
+from generation.tasks import check_engine, read_stories, write_run
 
 ASKED = "engine_check"  # in the session: a check that has been asked for and not begun is no row yet
 
@@ -149,6 +150,53 @@ def reset_sampling_plan(request: AdminRequest) -> HttpResponse:
     reset_plan()
     messages.success(request, _("The plan is as it came with Storyloop."))
     return redirect("plan")
+
+
+@admin_required
+@require_safe
+def show_detectors(request: AdminRequest) -> HttpResponse:
+    """How good each detector of structure and message is, and what the judge model has read."""
+    return render(request, "generation/detectors.html", _detectors_context())
+
+
+@admin_required
+@require_POST
+def save_judge(request: AdminRequest) -> HttpResponse:
+    form = JudgeForm(request.POST)
+    if not form.is_valid():
+        return render(request, "generation/detectors.html", {**_detectors_context(), "judge_form": form}, status=422)
+    readings.choose_judge(policy=form.cleaned_data["judge"])
+    messages.success(request, _("Saved. What another judge has read is kept."))
+    return redirect("show_detectors")
+
+
+@admin_required
+@require_POST
+def start_reading(request: AdminRequest) -> HttpResponse:
+    form = ReadForm(request.POST)
+    if not form.is_valid():
+        return render(request, "generation/detectors.html", {**_detectors_context(), "read_form": form}, status=422)
+    if readings.judge_model() is None:
+        messages.error(request, _("Choose a judge model first."))
+        return redirect("show_detectors")
+    transaction.on_commit(partial(read_stories.delay, form.cleaned_data["policy"].pk))
+    messages.success(
+        request, _("A worker has the judge read as soon as one is free. Load this page again to see how far it is.")
+    )
+    return redirect("show_detectors")
+
+
+def _detectors_context() -> dict[str, object]:
+    chosen = readings.judge_model()
+    return {
+        "rules": quality(),
+        "judge": chosen,
+        "judge_quality": readings.judge_quality(chosen.policy) if chosen else None,
+        "judged": [readings.judged(policy, chosen.policy) for policy in Policy.objects.all()] if chosen else [],
+        "reading": locks.is_held(locks.READ),
+        "judge_form": JudgeForm(initial={"judge": chosen and chosen.policy}),
+        "read_form": ReadForm(initial={"policy": Policy.objects.current()}),
+    }
 
 
 def _plan_page(request: AdminRequest, form: PlanForm, status: int = 200) -> HttpResponse:

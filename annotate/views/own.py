@@ -19,8 +19,8 @@ from annotate.permissions import ExpertRequest, expert_required
 from annotate.queue import find_assignment
 from annotate.trust import record_of
 from annotate.views.page import cards, progress, said
-from generation.measures import readability
 from generation.models import Language
+from generation.readability import readability
 
 PER_PAGE = 25
 PAUSE = timedelta(minutes=30)  # that ends a sitting

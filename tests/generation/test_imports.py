@@ -23,12 +23,19 @@ def imported_by(module: str) -> set[str]:
         "generation.engines.values",
         "generation.engines.loading",
         "generation.measures",
+        "generation.readability",
+        "generation.variety",
+        "generation.detectors",
         "generation.demo_writer.recipe",
         "generation.demo_writer.corpus",
     ],
 )
 def test_it_imports_neither_django_nor_torch(module):
     assert imported_by(module) & {"django", *HEAVY} == set()
+
+
+def test_the_libraries_of_the_measures_are_loaded_at_first_use():
+    assert imported_by("generation.readability") & {"syllapy", "rjieba"} == set()
 
 
 @pytest.mark.parametrize("module", ["generation.engines.transformers_engine", "generation.demo_writer.build"])

@@ -6,7 +6,20 @@ from django.db import IntegrityError, transaction
 from django.db.models import F, ProtectedError
 from django.db.models.functions import Now
 
-from generation.models import EmptyPlace, Policy, Prompt, Redraw, SamplingRow, Story, WritingRun
+from generation.figures import figures_of
+from generation.models import (
+    EmptyPlace,
+    JudgeModel,
+    LabelledReading,
+    Policy,
+    PolicyFigures,
+    Prompt,
+    Redraw,
+    SamplingRow,
+    Story,
+    StoryReading,
+    WritingRun,
+)
 from tests.factories import make_policy, make_prompt, make_run, make_story
 
 pytestmark = pytest.mark.django_db
@@ -61,6 +74,11 @@ BREAKS = {
     ),
     "empty_place_fault_known": change(EmptyPlace, fault="dull"),
     "empty_place_at_most_five": change(EmptyPlace, sample_index=5),
+    "figures_finished_are_written": change(PolicyFigures, finished=2),
+    "judge_model_only_one": lambda: JudgeModel.objects.create(pk=2, policy=Policy.objects.get()),
+    "reading_once_a_detector": lambda: StoryReading.objects.create(story=Story.objects.get(), detector="judge"),
+    "reading_has_a_detector": change(StoryReading, detector=""),
+    "labelled_reading_once": lambda: LabelledReading.objects.create(detector="judge", labels="1", readings=[]),
 }
 OTHER_ENDS = [
     ("story_top_p_in_range", change(Story, top_p=1.01)),
@@ -81,6 +99,10 @@ def _one_of_each():
     run = make_run(story.policy)
     Redraw.objects.create(run=run, fault="same")
     EmptyPlace.objects.create(run=run, prompt=story.prompt, sample_index=1, fault="same")
+    figures_of(story.policy)
+    JudgeModel.objects.create(policy=story.policy)
+    StoryReading.objects.create(story=story, detector="judge")
+    LabelledReading.objects.create(detector="judge", labels="1", readings=[])
 
 
 @pytest.mark.usefixtures("_one_of_each")

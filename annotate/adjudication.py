@@ -13,8 +13,8 @@ from django.db import connection, transaction
 from django.utils.translation import gettext as _
 
 from annotate.models import Assignment, Comparison, Expert, Kind, Purpose
+from annotate.newest import NEWEST, RECENT
 from annotate.queue import assign
-from annotate.trust import NEWEST, RECENT
 
 # agreement: of all two judgements of a comparison and all two stories that both put in a strict order,
 # the share put in the same one. opposed: somebody's only best story is somebody else's only worst.

@@ -49,3 +49,10 @@ def chips_against(audience: str) -> Chips:
 
 def known_chips(reasons_for: Iterable[str], reasons_against: Iterable[str]) -> bool:
     return set(reasons_for) <= KNOWN_FOR and set(reasons_against) <= KNOWN_AGAINST
+
+
+def chip_labels(codes: Iterable[str]) -> list[str | Promise]:
+    """What the codes say, whoever was offered them."""
+    known = {code: label for chips in (EVERYBODY_FOR, EVERYBODY_AGAINST, *FOR.values(), *AGAINST.values())
+             for code, label in chips.items()}  # fmt: skip
+    return [known.get(code, code) for code in codes]

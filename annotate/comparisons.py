@@ -80,6 +80,7 @@ def _open(prompt: Prompt, stories: Iterable[Story], **fields: Any) -> int:
                 number=number,
                 draw_order=comparison.draw_order,
                 language=comparison.prompt.language,
+                evaluation=comparison.purpose == Purpose.EVALUATION,
             )
             for number in range(1, settings.PLACES_PER_COMPARISON + 1)
         )

@@ -52,6 +52,15 @@ class CampaignForm(forms.ModelForm):
         validators=[none_or_a_share],
         help_text=NONE_OR_A_SHARE,
     )
+    evaluation_share = forms.IntegerField(
+        label=_("New policy against old: percent of the work"),
+        min_value=0,
+        max_value=100,
+        help_text=_(
+            "Blind, and mixed in by chance while there is ordinary work, too. 0: only when nothing else is left; "
+            "100: first of all."
+        ),
+    )
     guidelines_en = forms.CharField(
         label=_("Guidelines in English"),
         required=False,
@@ -75,6 +84,7 @@ class CampaignForm(forms.ModelForm):
             "practice",
             "gold_every",
             "repeat_every",
+            "evaluation_share",
             "guidelines_en",
             "guidelines_zh",
         )

@@ -8,7 +8,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from annotate.models import Comparison, Gold
-from annotate.trust import NEWEST, RECENT
+from annotate.newest import NEWEST, RECENT
 
 # every ordinary answer ranks, and names one best and one worst story: the same for all
 UNANIMOUS = """

@@ -39,13 +39,22 @@ def next_assignment(*, expert: Expert) -> Assignment | None:
     for assignment in unanswered:
         if can_be_judged(assignment) and hold_again(assignment):
             return assignment
-    free = Place.objects.free().open_to(expert).select_related("comparison__prompt")
-    place = free.select_for_update(skip_locked=True, of=("self",)).first()
-    if place is None:  # all were taken or locked: wait for those locks, they may be given back
-        place = free.select_for_update(of=("self",)).first()
+    place = _free_place(expert)
     if place is None:
         return None
     return _silent_check(expert) or _seat(place, expert)
+
+
+def _free_place(expert: Expert) -> Place | None:
+    """New against old in the share that the admins set, by chance, as long as there is both; else what there is."""
+    evaluation_now = 100 * _drawn(expert, "evaluation", expert.judged).random() < Campaign.current().evaluation_share
+    free = Place.objects.free().open_to(expert).select_related("comparison__prompt")
+    for passing_over in (True, False):  # at last wait for those that others lock: they may be given back
+        for evaluation in (evaluation_now, not evaluation_now):
+            found = free.filter(evaluation=evaluation).select_for_update(skip_locked=passing_over, of=("self",)).first()
+            if found:
+                return found
+    return None
 
 
 def lock(expert: Expert) -> None:

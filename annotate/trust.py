@@ -14,11 +14,8 @@ from django.db.models import Aggregate, Count, FloatField, Q
 from django.utils.functional import Promise
 
 from annotate.models import Expert, Judgement, Verdict
-from annotate.winrates import wilson_interval
-
-ENOUGH = 5  # below it a percentage says nothing
-NEWEST = 50_000  # judgements that figures are made of: a page must come while somebody waits for it
-RECENT = "j.id > (SELECT coalesce(max(id), 0) - %(newest)s FROM annotate_judgement)"
+from annotate.newest import ENOUGH, NEWEST, RECENT
+from annotate.position import NO_BIAS, PositionBias, biases, who_leans
 
 # two story ids are a pair, the smaller first; sign() is -1 if that one is better, 0 for a tie
 REPEATS = f"""
@@ -68,21 +65,6 @@ AGREEMENT = f"""
     SELECT expert_id, sum(others)::bigint, sum(same)::bigint
     FROM vote WHERE expert_id = ANY(%(experts)s) GROUP BY expert_id
 """  # noqa: S608  our own words
-FIRST_SHOWN = f"""
-    SELECT expert_id, count(*), count(*) FILTER (WHERE best_shown = first_shown), avg(1.0 / stories)::float
-    FROM (
-        SELECT a.expert_id, count(*) AS stories, min(r.shown_position) AS first_shown,
-               (array_agg(r.shown_position ORDER BY r.rank))[1] AS best_shown,
-               (array_agg(r.rank ORDER BY r.rank))[1:2] AS top
-        FROM annotate_rank r
-        JOIN annotate_judgement j ON j.id = r.judgement_id
-        JOIN annotate_assignment a ON a.id = j.assignment_id AND a.kind IN ('ordinary', 'adjudication')
-        WHERE a.expert_id = ANY(%(experts)s) AND {RECENT}
-        GROUP BY a.expert_id, j.id
-    ) answer
-    WHERE top[1] < top[2]
-    GROUP BY expert_id
-"""  # noqa: S608  our own words
 
 
 class Median(Aggregate):
@@ -119,8 +101,8 @@ class ExpertRecord:
     consistency: Share  # story pairs of silent repeats that were put in the same order again
     gold: Share
     agreement: Share  # votes of others on the same two stories that go the same way
-    first_shown: Share  # single best stories that had been shown first
-    first_by_chance: float | None  # the share that chance alone would give: mean of 1 / number of stories
+    places: PositionBias  # where the single best stories had stood on the screen
+    leans: bool  # to a place, beyond chance for one of so many experts
 
     @property
     def judgements(self) -> int:
@@ -132,16 +114,13 @@ class ExpertRecord:
         return round(self.median_seconds / 60) if self.median_seconds and self.median_seconds >= 60 else 0
 
     @property
-    def percent_by_chance(self) -> int:
-        return round(100 * (self.first_by_chance or 0))
+    def first_shown(self) -> Share:
+        """Single best stories that had been shown first."""
+        return Share(self.places.counts[0], self.places.n)
 
     @property
-    def leans_to_first(self) -> bool:
-        """The story shown first is chosen more often than chance explains (95 % interval above it)."""
-        share = self.first_shown
-        if not share.enough or self.first_by_chance is None:
-            return False
-        return wilson_interval(share.hits / share.n, share.n)[0] > self.first_by_chance
+    def percent_by_chance(self) -> int:
+        return round(100 * self.places.first_by_chance)
 
     @property
     def answers(self) -> list[tuple[str | Promise, int]]:
@@ -156,14 +135,15 @@ def expert_records(experts: Iterable[Expert] | None = None) -> list[ExpertRecord
     found = list(experts)
     ids = [expert.pk for expert in found]
     verdicts, times = _verdicts(ids), _times(ids)
-    repeats, gold, agreement, first = (_figures(sql, ids) for sql in (REPEATS, GOLD, AGREEMENT, FIRST_SHOWN))
+    repeats, gold, agreement = (_figures(sql, ids) for sql in (REPEATS, GOLD, AGREEMENT))
+    places = biases(ids)
+    leaning = who_leans(places)
     records = []
     for expert in found:
         timed, hurried, median = times.get(expert.pk, (0, 0, None))
         came_again, pairs, same = repeats.get(expert.pk, (0, 0, 0))
         known, right = gold.get(expert.pk, (0, 0))
         votes, alike = agreement.get(expert.pk, (0, 0))
-        bests, firsts, chance = first.get(expert.pk, (0, 0, None))
         records.append(
             ExpertRecord(
                 expert=expert,
@@ -174,8 +154,8 @@ def expert_records(experts: Iterable[Expert] | None = None) -> list[ExpertRecord
                 consistency=Share(same, pairs),
                 gold=Share(right, known),
                 agreement=Share(alike, votes),
-                first_shown=Share(firsts, bests),
-                first_by_chance=chance,
+                places=places.get(expert.pk, NO_BIAS),
+                leans=expert.pk in leaning,
             )
         )
     return records

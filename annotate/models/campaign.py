@@ -36,6 +36,9 @@ class Campaign(models.Model):
     practice = models.BooleanField(default=True, help_text="calibration set before the first real comparison")
     gold_every = models.PositiveSmallIntegerField(default=20, help_text="one in so many is a silent gold; 0: none")
     repeat_every = models.PositiveSmallIntegerField(default=15, help_text="one in so many comes again; 0: none")
+    evaluation_share = models.PositiveSmallIntegerField(
+        default=30, db_default=30, help_text="percent of the work that is new against old, while there is both"
+    )
     guidelines_en = models.TextField(blank=True, max_length=20_000)
     guidelines_zh = models.TextField(blank=True, max_length=20_000)
 
@@ -45,6 +48,7 @@ class Campaign(models.Model):
             models.CheckConstraint(
                 condition=Q(criteria__contained_by=Criterion.values), name="campaign_criteria_known"
             ),
+            models.CheckConstraint(condition=Q(evaluation_share__lte=100), name="campaign_share_is_a_percentage"),
         ]
 
     def __str__(self) -> str:

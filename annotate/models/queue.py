@@ -169,6 +169,7 @@ class Place(models.Model):
     # of the comparison, and here for the queue's index: it stays small beside a million filled places
     draw_order = models.FloatField()
     language = models.CharField(max_length=8, choices=Language)
+    evaluation = models.BooleanField(default=False, db_default=False, help_text="new against old")
     wanted = models.BooleanField(default=True, help_text="not filled, and the comparison is in the queue")
     assignment = models.OneToOneField(Assignment, null=True, blank=True, on_delete=models.PROTECT, related_name="place")
     held_until = models.DateTimeField(null=True, blank=True)
@@ -188,7 +189,9 @@ class Place(models.Model):
                 name="place_filled_is_not_wanted",
             ),
         ]
-        indexes = [models.Index(fields=["number", "draw_order"], condition=Q(wanted=True), name="place_queue")]
+        indexes = [
+            models.Index(fields=["evaluation", "number", "draw_order"], condition=Q(wanted=True), name="place_queue")
+        ]
 
     def __str__(self) -> str:
         return f"{self.comparison_id}/{self.number}"

@@ -17,6 +17,7 @@ from annotate.forms_admin import AdjudicationForm, CampaignForm
 from annotate.gold import Candidate, NoGold, gold_candidates, make_gold, retire_gold
 from annotate.models import Assignment, Campaign, Comparison, Expert, Gold, Judgement, Kind, Place, Report
 from annotate.models.reports import Outcome
+from annotate.newest import NEWEST
 from annotate.permissions import admin_required, expert_of
 from annotate.reports import settle
 from generation.models import Story
@@ -74,7 +75,7 @@ def save_campaign(request: HttpRequest) -> HttpResponse:
 @require_safe
 def experts(request: HttpRequest) -> HttpResponse:
     """How steady and how quick everybody is."""
-    return render(request, "annotate/admin/experts.html", {"records": trust.expert_records(), "newest": trust.NEWEST})
+    return render(request, "annotate/admin/experts.html", {"records": trust.expert_records(), "newest": NEWEST})
 
 
 @admin_required

@@ -24,7 +24,7 @@ PAGES = ("judging", "experts", "reports", "disagreements", "gold")
 ACTS = ("save_campaign", "settle_report", "send_to_adjudicator", "add_gold", "remove_gold")
 NUMBERED = ACTS[1:]
 CAMPAIGN = {"criteria": ["structure", "creativity"], "practice": "on", "gold_every": "10", "repeat_every": "0"}
-CAMPAIGN |= {"guidelines_en": "Read aloud.", "guidelines_zh": "请朗读。"}
+CAMPAIGN |= {"evaluation_share": "45", "guidelines_en": "Read aloud.", "guidelines_zh": "请朗读。"}
 
 
 @pytest.fixture

@@ -30,12 +30,10 @@ class Old:
         user = self.make("auth", "User", username=name)
         return self.make("annotate", "Expert", user_id=user.pk, audience="parent")
 
-    def comparison(self, language: str, **fields: Any) -> Any:
+    def comparison(self, language: str, *, purpose: str = "preference", **fields: Any) -> Any:
         about = {"theme": "courage", "story_type": "fable", "age_band": "5-6", "split": "train"}
         prompt = self.make("generation", "Prompt", text=f"{language} {fields}", language=language, **about)
-        comparison = self.make(
-            "annotate", "Comparison", prompt=prompt, purpose="preference", policy=self.policy, **fields
-        )
+        comparison = self.make("annotate", "Comparison", prompt=prompt, purpose=purpose, policy=self.policy, **fields)
         sampled = {"token_ids": [1], "finish_reason": "stop", "temperature": 1, "top_p": 1, "min_p": 0, "seed": 1}
         for index in range(3):
             story = self.make(
@@ -65,6 +63,8 @@ def fill(old: Old) -> SimpleNamespace:
     busy, new = old.expert("busy"), old.expert("new")
     english, chinese = old.comparison("en"), old.comparison("zh")
     closed = old.comparison("en", closed_at=NOW)
+    newer = old.make("generation", "Policy", name="newer", path="/models/none", weights_hash="1" * 64)
+    blind = old.comparison("en", purpose="evaluation", baseline=newer)
     ranked, tied = old.assignment(english, busy), old.assignment(chinese, busy, skipped_at=NOW)
     held, begun = old.assignment(english, new), old.assignment(closed, new, skipped_at=NOW)
     first = old.judgement(ranked, "ranked", [2, 1, 2], "Kind.")
@@ -75,6 +75,7 @@ def fill(old: Old) -> SimpleNamespace:
         expired=old.place(chinese, 1, begun, NOW - timedelta(minutes=5)),
         free=old.place(chinese, 2),
         closed=old.place(closed, 1),
+        blind=old.place(blind, 1),
     )
     found = {"ranked": ranked.pk, "tied": tied.pk, "held": held.pk, "skipped": begun.pk}
     return SimpleNamespace(**found, places=places, busy=busy.pk, new=new.pk, judged_at=first.created_at)
@@ -108,13 +109,18 @@ def revisions(found: SimpleNamespace, assignment: int) -> list[dict[str, Any]]:
 def test_a_place_reads_its_comparisons_language(found: SimpleNamespace) -> None:
     places = vars(found.was.places)
     languages = {name: found.Place[pk]["language"] for name, pk in places.items()}
-    assert languages == {"filled": "en", "held": "en", "expired": "zh", "free": "zh", "closed": "en"}
+    assert languages == {"filled": "en", "held": "en", "expired": "zh", "free": "zh", "closed": "en", "blind": "en"}
 
 
 def test_a_place_is_wanted_if_it_is_not_filled_and_its_comparison_is_open(found: SimpleNamespace) -> None:
     places = vars(found.was.places)
     wanted = {name for name, pk in places.items() if found.Place[pk]["wanted"]}
-    assert wanted == {"held", "expired", "free"}
+    assert wanted == {"held", "expired", "free", "blind"}
+
+
+def test_a_place_of_new_against_old_says_so(found: SimpleNamespace) -> None:
+    places = vars(found.was.places)
+    assert {name for name, pk in places.items() if found.Place[pk]["evaluation"]} == {"blind"}
 
 
 def test_who_holds_a_place_holds_it_still(found: SimpleNamespace) -> None:

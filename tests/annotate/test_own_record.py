@@ -4,6 +4,7 @@ import pytest
 from django.template.loader import render_to_string
 
 from annotate.models import Expert
+from annotate.position import NO_BIAS, PositionBias
 from annotate.trust import ExpertRecord, Share
 
 pytestmark = pytest.mark.django_db
@@ -11,7 +12,7 @@ pytestmark = pytest.mark.django_db
 
 def shown(expert: Expert, **fields: object) -> str:
     nothing = {"verdicts": {}, "median_seconds": None, "hurried": Share(), "repeats": 0, "consistency": Share(),
-               "gold": Share(), "agreement": Share(), "first_shown": Share(), "first_by_chance": None}  # fmt: skip
+               "gold": Share(), "agreement": Share(), "places": NO_BIAS, "leans": False}  # fmt: skip
     record = ExpertRecord(expert=expert, **{**nothing, **fields})
     return render_to_string("annotate/_own_record.html", {"record": record})
 
@@ -46,4 +47,9 @@ def test_the_typical_time_is_in_minutes(expert: Expert, seconds: float, words: s
 def test_it_says_nothing_of_gold_or_of_others(expert: Expert) -> None:
     expert.judged = 20
     plain = shown(expert)
-    assert shown(expert, gold=Share(0, 9), agreement=Share(1, 90), first_shown=Share(9, 9)) == plain
+    assert (
+        shown(
+            expert, gold=Share(0, 9), agreement=Share(1, 90), places=PositionBias([9, 0], [4.5, 4.5], 0.001), leans=True
+        )
+        == plain
+    )

@@ -9,6 +9,7 @@ from django.utils import timezone
 
 from annotate.gold import retire_gold
 from annotate.models import Assignment, Comparison, Expert, Gold, Judgement, Kind, Verdict
+from annotate.position import NO_BIAS
 from annotate.trust import ExpertRecord, Share, expert_records, record_of
 from tests.annotate.answering import answer, story
 from tests.factories import make_comparison, make_expert
@@ -18,7 +19,7 @@ pytestmark = pytest.mark.django_db
 
 def record(expert: Expert, **fields: object) -> ExpertRecord:
     nothing = {"verdicts": {}, "median_seconds": None, "hurried": Share(), "repeats": 0, "consistency": Share(),
-               "gold": Share(), "agreement": Share(), "first_shown": Share(), "first_by_chance": None}  # fmt: skip
+               "gold": Share(), "agreement": Share(), "places": NO_BIAS, "leans": False}  # fmt: skip
     return ExpertRecord(expert=expert, **{**nothing, **fields})
 
 
@@ -223,15 +224,15 @@ class TestFirstShown:
         answer(expert, make_comparison(2), "A > B")
         answer(expert, make_comparison(4), "A > B > C > D")
         found = record_of(expert)
-        assert found.first_by_chance == pytest.approx((1 / 2 + 1 / 4) / 2)
+        assert found.places.expected == [1 / 2 + 1 / 4, 1 / 2 + 1 / 4, 1 / 4, 1 / 4]
         assert found.percent_by_chance == 38
 
-    def test_a_lean_is_named_only_beyond_chance(self, expert: Expert) -> None:
-        shares = {hits: record(expert, first_shown=Share(hits, 20), first_by_chance=1 / 3) for hits in (7, 10, 16)}
-        assert {hits: found.leans_to_first for hits, found in shares.items()} == {7: False, 10: False, 16: True}
-
-    def test_a_few_answers_are_no_lean(self, expert: Expert) -> None:
-        assert not record(expert, first_shown=Share(4, 4), first_by_chance=1 / 5).leans_to_first
+    def test_who_leans_to_a_place_is_named(self, expert: Expert) -> None:
+        for _ in range(14):
+            answer(expert, make_comparison(2), "A > B", shown="AB")
+        answer(make_expert(), make_comparison(2), "A > B", shown="AB")
+        assert {found.expert: found.leans for found in expert_records()}[expert]
+        assert sum(found.leans for found in expert_records()) == 1
 
 
 @pytest.mark.parametrize(("n", "enough"), [(0, False), (4, False), (5, True)])

@@ -10,7 +10,17 @@ from django.http import HttpRequest, HttpResponseBase
 from annotate.models import Expert
 from generation.permissions import View, admin_required, is_admin
 
-__all__ = ["ExpertRequest", "View", "admin_required", "expert_of", "expert_required", "is_admin"]
+__all__ = [
+    "AdultRequest",
+    "ExpertRequest",
+    "View",
+    "admin_required",
+    "adult_required",
+    "expert_of",
+    "expert_required",
+    "is_admin",
+    "may_listen",
+]
 
 
 class ExpertRequest(HttpRequest):
@@ -18,6 +28,12 @@ class ExpertRequest(HttpRequest):
 
     user: User
     expert: Expert
+
+
+class AdultRequest(HttpRequest):
+    """A request by somebody who may listen to stories with a child."""
+
+    user: User
 
 
 def expert_of(user: User | AnonymousUser) -> Expert | None:
@@ -33,6 +49,21 @@ def expert_required(view: View) -> View:
         if expert is None:
             raise PermissionDenied
         request.expert = expert
+        return view(request, *args, **kwargs)
+
+    return checked
+
+
+def may_listen(user: User | AnonymousUser) -> bool:
+    """Experts and admins listen with children: an account answers for each session."""
+    return is_admin(user) or expert_of(user) is not None
+
+
+def adult_required(view: View) -> View:
+    @wraps(view)
+    def checked(request: AdultRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        if not may_listen(request.user):
+            raise PermissionDenied
         return view(request, *args, **kwargs)
 
     return checked

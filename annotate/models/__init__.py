@@ -11,11 +11,21 @@ from annotate.models.answers import (
     Verdict,
 )
 from annotate.models.campaign import Campaign, Criterion, Example, PracticeAnswer
+from annotate.models.listening import (
+    AgeBand,
+    Heard,
+    Listening,
+    ListeningSession,
+    Picture,
+    Reader,
+    Understood,
+)
 from annotate.models.people import Audience, Expert
 from annotate.models.queue import Assignment, Comparison, Draft, Kind, Place, Purpose
 from annotate.models.reports import Gold, Report
 
 __all__ = [
+    "AgeBand",
     "Assignment",
     "Audience",
     "Campaign",
@@ -26,16 +36,22 @@ __all__ = [
     "Example",
     "Expert",
     "Gold",
+    "Heard",
     "Improvement",
     "Judgement",
     "JudgementQuerySet",
     "Kind",
+    "Listening",
+    "ListeningSession",
     "Passage",
+    "Picture",
     "Place",
     "PracticeAnswer",
     "Purpose",
     "Rank",
+    "Reader",
     "Report",
     "Revision",
+    "Understood",
     "Verdict",
 ]

@@ -4,7 +4,7 @@ from typing import Self
 
 from django.conf import settings
 from django.db import models
-from django.db.models import Q
+from django.db.models import F, Q
 from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
@@ -58,6 +58,8 @@ class Round(models.Model):
     )
     beta = models.FloatField(default=0.2)
     sft_weight = models.FloatField(_("weight of the SFT term"), default=0.0)
+    label_smoothing = models.FloatField(_("share of pairs judged the wrong way round"), default=0.0)
+    eval_share = models.FloatField(_("share of prompts held out of training"), default=0.1)
     learning_rate = models.FloatField(_("learning rate"))
     epochs = models.PositiveSmallIntegerField(_("epochs"), default=3)
     batch_pairs = models.PositiveSmallIntegerField(_("pairs in a batch"), default=16)
@@ -77,6 +79,7 @@ class Round(models.Model):
     done = models.PositiveIntegerField(default=0, help_text="steps or stories, by state")
     total = models.PositiveIntegerField(default=0)
     message = models.TextField(blank=True, help_text="what went wrong and what to do, or a note")
+    rule_looked_at = models.DateTimeField(null=True, blank=True, help_text="when training/promotion.py decided on it")
     created_at = models.DateTimeField(auto_now_add=True)
     ended_at = models.DateTimeField(null=True, blank=True)
 
@@ -102,6 +105,14 @@ class Round(models.Model):
                 condition=~Q(state__in=[State.FAILED, State.CANCELLED]) | ~Q(message=""),
                 name="round_end_says_why",
             ),
+            models.CheckConstraint(
+                condition=Q(label_smoothing=0)
+                | Q(label_smoothing__gt=0, label_smoothing__lte=0.49, loss__in=["sigmoid", "robust"]),
+                name="round_smoothing_has_a_meaning",
+            ),
+            models.CheckConstraint(
+                condition=Q(eval_share__gte=0, eval_share__lte=0.5), name="round_trains_on_half_or_more"
+            ),
         ]
 
     def __str__(self) -> str:
@@ -124,25 +135,168 @@ class Round(models.Model):
         return list(dict.fromkeys((self.policy, self.policy.lineage()[-1])))
 
 
+class RoundMetricQuerySet(models.QuerySet["RoundMetric"]):
+    def trained(self) -> Self:
+        """The optimizer steps."""
+        return self.filter(held_out=False)
+
+    def held_out(self) -> Self:
+        """What the weights of a step made of prompts that are not trained on."""
+        return self.filter(held_out=True)
+
+
 class RoundMetric(models.Model):
-    """One optimizer step of a round, under TRL's names. A step that is done again replaces itself."""
+    """One optimizer step of a round, or the held-out pairs after it, under TRL's names. A step that is done
+    again replaces itself.
+
+    kl: nats a story. logps_chosen: sum over a story, nats; logps_change: of it against the reference, nats
+    a token. Null in rounds from before they were kept. stories, tokens: what a held-out kl is of.
+    """
 
     round = models.ForeignKey(Round, on_delete=models.CASCADE, related_name="metrics")
     step = models.PositiveIntegerField()
+    held_out = models.BooleanField(default=False)
     epoch = models.FloatField()
     loss = models.FloatField()
     rewards_chosen = models.FloatField()
     rewards_rejected = models.FloatField()
     rewards_margins = models.FloatField()
     rewards_accuracies = models.FloatField()
+    logps_chosen = models.FloatField(null=True)
+    logps_change = models.FloatField(null=True)
     kl = models.FloatField()
+    stories = models.PositiveIntegerField(null=True)
+    tokens = models.PositiveIntegerField(null=True)
+
+    objects = RoundMetricQuerySet.as_manager()
 
     class Meta:
-        ordering = ("step",)
-        constraints = [models.UniqueConstraint(fields=["round", "step"], name="metric_once_per_step")]
+        ordering = ("step", "held_out")
+        constraints = [models.UniqueConstraint(fields=["round", "step", "held_out"], name="metric_once_per_step")]
 
     def __str__(self) -> str:
-        return f"{self.round_id}/{self.step}"
+        return f"{self.round_id}/{self.step}{' held out' if self.held_out else ''}"
+
+    @property
+    def kl_token(self) -> float | None:
+        """Nats a token: the same for short and long stories."""
+        return self.kl * self.stories / self.tokens if self.stories and self.tokens else None
+
+
+class Watched(models.TextChoices):
+    """What has an alarm, in the order of the pages (training/alarms.py)."""
+
+    KL = "kl", _("distance from the policy before, a story (KL)")
+    KL_TOKEN = "kl_token", _("distance from the policy before, a token (KL)")
+    CHOSEN_FALL = "chosen_fall", _("fall of the chosen stories' log-probability")
+    LENGTH = "length", _("change of the length")
+    REPETITION = "repetition", _("rise of repetition")
+    DIVERSITY = "diversity", _("loss of diversity")
+    BROKEN = "broken", _("rise of broken sentences")
+    LANGUAGE = "language", _("rise of letters of another script")
+    CUT_OFF = "cut_off", _("rise of endings cut off")
+
+
+class Alarm(models.Model):
+    """A round's figure beyond its limit, as it was when it was last looked at. Units: training/alarms.py.
+
+    baseline: of the base model, where the figure is a change against it.
+    """
+
+    round = models.ForeignKey(Round, on_delete=models.CASCADE, related_name="alarms")
+    kind = models.CharField(max_length=12, choices=Watched)
+    value = models.FloatField()
+    limit = models.FloatField()
+    baseline = models.FloatField(null=True, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ("pk",)
+        constraints = [
+            models.UniqueConstraint(fields=["round", "kind"], name="alarm_once_a_kind"),
+            models.CheckConstraint(condition=Q(kind__in=Watched.values), name="alarm_kind_known"),
+            models.CheckConstraint(condition=Q(value__gt=F("limit")), name="alarm_beyond_its_limit"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.round}: {self.kind}"
+
+
+LIMITS = {
+    "kl": 1000,
+    "kl_token": 100,
+    "chosen_fall": 100,
+    "length_percent": 1000,
+    "repetition_points": 100,
+    "repetition_percent": 1000,
+    "diversity_percent": 100,
+    "broken_points": 100,
+    "language_points": 100,
+    "cut_off_points": 100,
+}  # the highest that means anything
+
+
+class AlarmLimits(models.Model):
+    """Where alarms begin. There is one row; an empty limit is not watched. Why these: training/alarms.py.
+
+    percent: of the base's figure; points: percentage points above the base's.
+    """
+
+    kl = models.FloatField(
+        _("distance from the policy before, nats a story"), null=True, blank=True,
+        help_text=_("grows with the length of the stories: set it only for stories of one length; 10 to 20 is far"),
+    )  # fmt: skip
+    kl_token = models.FloatField(
+        _("distance from the policy before, nats a token"), null=True, blank=True, default=0.1,
+        help_text=_("the same for short and long stories"),
+    )  # fmt: skip
+    chosen_fall = models.FloatField(
+        _("fall of the chosen stories' log-probability, nats a token"), null=True, blank=True, default=0.1,
+        help_text=_("the new policy finds even the stories that experts chose less likely than before"),
+    )  # fmt: skip
+    length_percent = models.FloatField(
+        _("change of the length, percent of the base's"), null=True, blank=True, default=25,
+        help_text=_("longer or shorter: experts may like length for its own sake, and training exaggerates it"),
+    )  # fmt: skip
+    repetition_points = models.FloatField(
+        _("rise of repetition, percentage points"), null=True, blank=True, default=1,
+        help_text=_("the alarm needs both: this and the next, where both are set"),
+    )  # fmt: skip
+    repetition_percent = models.FloatField(
+        _("rise of repetition, percent of the base's"), null=True, blank=True, default=25,
+        help_text=_("counts where the base repeats itself much already"),
+    )  # fmt: skip
+    diversity_percent = models.FloatField(
+        _("loss of diversity, percent of the base's"), null=True, blank=True, default=25,
+        help_text=_("the stories of one prompt grow alike"),
+    )  # fmt: skip
+    broken_points = models.FloatField(
+        _("rise of broken sentences, percentage points"), null=True, blank=True, default=3,
+        help_text=_("a word twice in a row, no end, or a sentence said before"),
+    )  # fmt: skip
+    language_points = models.FloatField(
+        _("rise of letters of another script, percentage points"), null=True, blank=True, default=2
+    )
+    cut_off_points = models.FloatField(
+        _("rise of endings cut off, percentage points"), null=True, blank=True, default=10,
+        help_text=_("the story does not end by itself"),
+    )  # fmt: skip
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(models.Value(1), name="alarm_limits_only_one"),
+            *(
+                # no number is above a highest one: that refuses NaN, too
+                models.CheckConstraint(
+                    condition=Q(**{name: None}) | Q(**{f"{name}__gt": 0, f"{name}__lte": highest}),
+                    name=f"alarm_limit_{name}",
+                )
+                for name, highest in LIMITS.items()
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return "limits of the alarms"
 
 
 class Schedule(models.Model):
@@ -153,6 +307,11 @@ class Schedule(models.Model):
     every_minutes = models.PositiveIntegerField(_("look every … minutes"), default=60)
     include_simulated = models.BooleanField(_("simulated experts count"), default=False)
     looked_at = models.DateTimeField(null=True, blank=True)
+    promote_automatically = models.BooleanField(
+        _("promote a round by itself"),
+        default=False,
+        help_text=_("once all its blind comparisons are judged, if it clearly wins and no alarm is raised"),
+    )
 
     class Meta:
         constraints = [

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from django.conf import settings
 from django.db import transaction
@@ -27,6 +28,7 @@ from generation.models import WritingRun
 from generation.policies import register_policy
 from generation.runs import cancel_of_policy
 from generation.writers import announce_adapter
+from training.alarms import check_alarms
 from training.dpo.settings import OUT_OF_MEMORY
 from training.models import Round, RoundMetric, State
 from training.rounds import LEASE, Lease, LeaseLost, end_round
@@ -35,7 +37,11 @@ log = logging.getLogger(__name__)
 
 HEARTBEAT = 1.0  # seconds
 CANCELLED = "Cancelled by an admin. All judgements are kept: launch a new round when you like."
-TRAINER_SETTINGS = ("method", "loss", "beta", "sft_weight", "learning_rate", "epochs", "batch_pairs", "seed")
+TRAINER_SETTINGS = (
+    "method", "loss", "beta", "sft_weight", "label_smoothing", "learning_rate", "epochs", "batch_pairs", "eval_share",
+    "seed",
+)  # fmt: skip
+METRICS = [field.name for field in RoundMetric._meta.concrete_fields if field.name not in ("id", "round", "step")]
 
 
 class Ended(Exception):
@@ -50,7 +56,7 @@ class Ended(Exception):
 def work_on(lease: Lease) -> None:
     """Take the round from where it stands to being judged, or to its end."""
     try:
-        for phase in (_freeze, _train, _write):
+        for phase in (_freeze, _train, _write, _watch):
             with _kept_alive(lease):
                 phase(Round.objects.select_related("policy", "result").get(pk=lease.round_id), lease)
         _compare(Round.objects.select_related("policy", "result").get(pk=lease.round_id), lease)
@@ -96,6 +102,7 @@ def _train(current: Round, lease: Lease) -> None:
         _run(
             lease, _trainer_command(current, out), out / "trainer.log", lambda line: _keep_metrics(current, lease, line)
         )
+    _keep_missed_metrics(current, out / "metrics.jsonl")
     name = f"round-{current.number}"
     if current.method == "lora":
         _announce(current, result)
@@ -146,14 +153,30 @@ def _merged(lease: Lease, current: Round, out: Path) -> Path:
 
 
 def _keep_metrics(current: Round, lease: Lease, line: str) -> None:
-    found = {name.replace("/", "_"): value for name, value in json.loads(line).items()}  # rewards/chosen is TRL's name
-    if "loss" not in found:
-        return  # of held-out pairs
-    names = [f.name for f in RoundMetric._meta.concrete_fields if f.name in found and f.name != "step"]
-    lease.update(done=found["step"], total=found["total_steps"])
-    RoundMetric.objects.update_or_create(
-        round=current, step=found["step"], defaults={name: found[name] for name in names}
-    )
+    found = json.loads(line)
+    progress = {"done": found["step"], "total": found["total_steps"]} if "total_steps" in found else {}
+    lease.update(**progress)  # before the row: who has lost the round writes nothing
+    _keep_metric(current, found)
+
+
+def _keep_metric(current: Round, line: dict[str, Any]) -> None:
+    """A line of the trainer under the columns' names: rewards/chosen and eval_rewards/chosen are TRL's."""
+    held_out = "eval_loss" in line
+    found = {name.removeprefix("eval_").replace("/", "_"): value for name, value in line.items()}
+    values = {name: found[name] for name in METRICS if name in found}
+    RoundMetric.objects.update_or_create(round=current, step=found["step"], held_out=held_out, defaults=values)
+
+
+def _keep_missed_metrics(current: Round, path: Path) -> None:
+    """Lines that the trainer wrote while nobody listened: the process here may have died at the end."""
+    known = set(current.metrics.values_list("step", "held_out"))
+    for line in path.read_text().splitlines() if path.exists() else ():
+        try:
+            found = json.loads(line)
+        except ValueError:  # torn
+            continue
+        if (found["step"], "eval_loss" in found) not in known:
+            _keep_metric(current, found)
 
 
 def _write(current: Round, lease: Lease) -> None:
@@ -179,6 +202,13 @@ def _keep_progress(lease: Lease, line: str, *, note: bool) -> None:
     found = json.loads(line)
     said = {"message": found["note"]} if found["note"] and note else {}
     lease.update(done=found["done"], total=found["wanted"], **said)
+
+
+@transaction.atomic
+def _watch(current: Round, lease: Lease) -> None:
+    """What went too far is known before anybody judges. It holds nothing up: experts may see what figures do not."""
+    lease.update()
+    check_alarms(checked=current)
 
 
 @transaction.atomic

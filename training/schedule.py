@@ -20,6 +20,8 @@ DEFAULTS: dict[str, Any] = {
     "loss": "sigmoid",
     "beta": 0.2,
     "sft_weight": 0.2,
+    "label_smoothing": 0.0,
+    "eval_share": 0.1,
     "learning_rate": 8e-5,
     "epochs": 3,
     "batch_pairs": 16,

@@ -5,7 +5,7 @@ import time
 from celery import shared_task
 
 from annotate import simulated
-from training import rounds, schedule
+from training import promotion, rounds, schedule
 from training.run import work_on
 
 
@@ -28,6 +28,11 @@ def launch_due_round() -> None:
     round_ = schedule.launch_if_due()
     if round_:
         run_round.delay(round_.pk)
+
+
+@shared_task
+def promote_due_round() -> None:
+    promotion.promote_if_due()
 
 
 @shared_task

@@ -6,7 +6,7 @@ import pytest
 from django.db import IntegrityError, transaction
 
 from tests.factories import make_policy
-from training.models import Round, RoundMetric, Schedule, State
+from training.models import LIMITS, Alarm, AlarmLimits, Round, RoundMetric, Schedule, State, Watched
 
 pytestmark = pytest.mark.django_db
 SHA = "a" * 64
@@ -29,6 +29,11 @@ def make_round(**fields: Any) -> Round:
         ("round_judged_only_with_result", {"state": State.PROMOTED}),
         ("round_end_says_why", {"state": State.FAILED}),
         ("round_end_says_why", {"state": State.CANCELLED}),
+        ("round_smoothing_has_a_meaning", {"label_smoothing": 0.5}),
+        ("round_smoothing_has_a_meaning", {"label_smoothing": -0.1}),
+        ("round_smoothing_has_a_meaning", {"label_smoothing": 0.1, "loss": "sigmoid_norm"}),
+        ("round_trains_on_half_or_more", {"eval_share": 0.6}),
+        ("round_trains_on_half_or_more", {"eval_share": -0.1}),
     ],
 )
 def test_the_database_refuses_a_round_that_breaks(constraint: str, fields: dict[str, Any]) -> None:
@@ -61,6 +66,37 @@ def test_the_database_refuses_two_metrics_of_one_step() -> None:
     RoundMetric.objects.create(round=found, step=1, **figures)
     with pytest.raises(IntegrityError, match="metric_once_per_step"), transaction.atomic():
         RoundMetric.objects.create(round=found, step=1, **figures)
+    RoundMetric.objects.create(round=found, step=1, held_out=True, **figures)
+
+
+@pytest.mark.parametrize(
+    ("constraint", "fields"),
+    [
+        ("alarm_once_a_kind", {"kind": Watched.LENGTH}),
+        ("alarm_kind_known", {"kind": "noise"}),
+        ("alarm_beyond_its_limit", {"value": 0.1}),
+    ],
+)
+def test_the_database_refuses_an_alarm_that_breaks(constraint: str, fields: dict[str, Any]) -> None:
+    found = make_round()
+    values = {"kind": Watched.REPETITION, "value": 0.2, "limit": 0.1}
+    Alarm.objects.create(round=found, **{**values, "kind": Watched.LENGTH})
+    with pytest.raises(IntegrityError, match=constraint), transaction.atomic():
+        Alarm.objects.create(round=found, **{**values, **fields})
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_the_database_refuses_a_limit_of_nothing_or_beyond_all(name: str) -> None:
+    for wrong in (0, LIMITS[name] + 1, float("nan")):
+        with pytest.raises(IntegrityError, match=f"alarm_limit_{name}"), transaction.atomic():
+            AlarmLimits.objects.create(**{name: wrong})
+    AlarmLimits.objects.create(**{name: None})
+
+
+def test_the_database_refuses_a_second_row_of_limits() -> None:
+    AlarmLimits.objects.create()
+    with pytest.raises(IntegrityError, match="alarm_limits_only_one"), transaction.atomic():
+        AlarmLimits.objects.create()
 
 
 def test_the_database_refuses_a_second_schedule() -> None:

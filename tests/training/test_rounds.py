@@ -80,7 +80,9 @@ class TestLaunch:
         with pytest.raises(CannotLaunch, match="Round 1 is not over"):
             launch()
 
-    @pytest.mark.parametrize("wrong", [{"beta": 0.0}, {"method": "magic"}, {"epochs": -1}, {"colour": "red"}])
+    @pytest.mark.parametrize(
+        "wrong", [{"beta": 0.0}, {"method": "magic"}, {"epochs": -1}, {"colour": "red"}, {"eval_share": 0.6}]
+    )
     def test_settings_that_the_trainer_refuses_are_refused_at_once(self, policy: Policy, wrong: dict) -> None:
         with pytest.raises(CannotLaunch, match=next(iter(wrong))):
             launch_round(**{**schedule.DEFAULTS, **wrong})

@@ -1,6 +1,7 @@
 """Working on a round with the real trainer and the real writer, each in a process of its own."""
 
 import hashlib
+import json
 import os
 import signal
 import threading
@@ -20,10 +21,12 @@ from generation.models import Policy, Prompt, RunState, Split, Story, WritingRun
 from generation.policies import register_policy
 from tests.factories import judge_by_story, make_comparison, make_expert, make_policy, make_prompt, make_story
 from tests.models import make_tiny_model
+from tests.training.stories import add_metric
 from training import schedule
+from training.alarms import findings
 from training.models import Round, State
 from training.rounds import LeaseLost, launch_round, request_cancel, take_round
-from training.run import _compare, _kept_alive, work_on
+from training.run import _compare, _keep_missed_metrics, _kept_alive, work_on
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 
@@ -78,6 +81,11 @@ def test_a_round_goes_from_queued_to_being_judged(policy: Policy) -> None:
     assert done.result.parent == policy
     assert done.metrics.count() > 0
     assert done.metrics.first().loss == pytest.approx(0.6931, abs=1e-3)
+    measured = done.metrics.held_out().get()
+    assert measured == done.metrics.last()
+    assert measured.stories == 3  # of one prompt in six
+    assert measured.kl_token == pytest.approx(measured.kl / (measured.tokens / 3))
+    assert {alarm.kind for alarm in done.alarms.all()} == {f.kind for f in findings(done) if f.crossed}
     written = done.result.stories.count()
     assert written > 0
     blind = Comparison.objects.filter(purpose=Purpose.EVALUATION, policy=done.result, baseline=policy)
@@ -184,7 +192,22 @@ def test_a_round_whose_worker_was_killed_goes_on_in_another(policy: Policy) -> N
     work_on(lease)
     done = Round.objects.get()
     assert (done.state, done.attempt) == (State.JUDGING, 2)
-    assert list(done.metrics.values_list("step", flat=True)) == list(range(1, done.metrics.count() + 1))
+    steps = list(done.metrics.trained().values_list("step", flat=True))
+    assert steps == list(range(1, len(steps) + 1))
+    assert done.metrics.last().held_out
+
+
+def test_figures_that_were_printed_to_nobody_are_read_from_the_trainers_file(policy: Policy, tmp_path: Path) -> None:
+    launched = launch_round(**schedule.DEFAULTS)
+    kept = add_metric(launched, step=1, held_out=False)
+    names = ("loss", "rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies", "kl")
+    line = {"step": 2, "epoch": 1.0, "eval_stories": 3, "eval_tokens": 300, **{f"eval_{n}": 0.25 for n in names}}
+    known = {"step": 1, "epoch": 0.5, **dict.fromkeys(names, 9.0)}
+    path = tmp_path / "metrics.jsonl"
+    path.write_text("\n".join([json.dumps(known), json.dumps(line), '{"step": 3, "lo']))
+    _keep_missed_metrics(launched, path)
+    assert launched.metrics.trained().get() == kept
+    assert launched.metrics.held_out().get().kl_token == pytest.approx(0.0025)
 
 
 def test_pairs_that_changed_after_the_freeze_are_not_trained_on(policy: Policy, tmp_path: Path) -> None:

@@ -50,10 +50,12 @@ class StepMetrics(PairMetrics):
 
 @dataclass(frozen=True)
 class EvalMetrics(PairMetrics):
-    """The held-out pairs after `step`."""
+    """The held-out pairs after `step`. stories, tokens: how many kl is of: kl * stories / tokens is nats a token."""
 
     step: int
     epoch: float
+    stories: int
+    tokens: int
     stage: str = ""
 
 

@@ -257,8 +257,11 @@ def _save(state: _State, name: str) -> None:
 def _evaluate(state: _State, epoch: float) -> None:
     """The held-out pairs; the best weights so far are kept if the run may stop early."""
     position = state.position
-    found = _pass(state, state.held_out, backward=False).means()
-    state.callbacks.on_eval(EvalMetrics(**found, step=position.step, epoch=epoch, stage=state.run.stage))
+    sums = _pass(state, state.held_out, backward=False)
+    found, stories, tokens = sums.means(), int(sums["stories"]), int(sums["completion_tokens"])
+    state.callbacks.on_eval(
+        EvalMetrics(**found, step=position.step, epoch=epoch, stories=stories, tokens=tokens, stage=state.run.stage)
+    )
     patience = state.run.settings.patience
     if math.isfinite(found["loss"]) and (position.best_loss is None or found["loss"] < position.best_loss):
         state.position = replace(position, best_loss=found["loss"], waited=0)

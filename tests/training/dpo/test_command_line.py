@@ -190,7 +190,8 @@ def test_lines_of_evaluations_have_names_of_their_own(tiny_model: Path, data: Pa
     main(command(tiny_model, data, tmp_path / "out", "--epochs", "2", "--eval-share", "0.2"))
     found = lines_of(tmp_path / "out" / "metrics.jsonl")
     assert ["eval_loss" in line for line in found] == [False, True] * 2
-    assert list(found[1]) == [*(f"eval_{name}" for name in KEYS[:11]), "step", "epoch", "stage"]
+    figures = [f"eval_{name}" for name in KEYS[:11]]
+    assert list(found[1]) == [*figures, "step", "epoch", "eval_stories", "eval_tokens", "stage"]
 
 
 def test_metrics_of_a_run_that_begins_anew_are_its_own(tiny_model: Path, data: Path, tmp_path: Path):

@@ -1,11 +1,16 @@
 """What admins read about rounds."""
 
 from dataclasses import dataclass
+from typing import Any
 
-from annotate.pairs import preference_judgements, preference_pairs
+from annotate.agreement import agreement, flipped_pairs
+from annotate.pairs import PreferencePair, preference_judgements, preference_pairs
 from annotate.winrates import WinRate, win_rate
 from generation.models import Policy
-from generation.summaries import PolicySummary, summarise
+from training import tables
+from training.advice import advise
+from training.alarms import findings
+from training.dashboard.of_round import alarms_of_round_table, behind, breakdown_table, measures_of_round_table
 from training.models import Round, State
 from training.rounds import new_pair_count
 
@@ -22,37 +27,62 @@ class Row:
 
 def rows() -> list[Row]:
     found = Round.objects.select_related("policy", "result")
-    return [Row(r, win_rate(r.result, r.policy) if r.result else None) for r in found]
+    return [Row(r, win_rate(r.result, r.policy, people=not r.include_simulated) if r.result else None) for r in found]
 
 
-def win_rates(shown: Round) -> list[tuple[Policy, WinRate]]:
-    """(policy compared with, win rate): the policy before, and the base if that is another one."""
-    if shown.result is None:
-        return []
-    return [(other, win_rate(shown.result, other)) for other in shown.baselines()]
+def judged(shown: Round) -> dict[str, Any]:
+    """What a round's page says of its policy."""
+    found = findings(shown)
+    return {
+        "advice": advise(shown),
+        "win_rates": [(baseline, _win_rate_cell(shown, baseline)) for baseline in shown.baselines()],
+        "alarms_raised": shown.alarms.exists(),
+        "tables": [breakdown_table(shown), alarms_of_round_table(found), measures_of_round_table(shown)],
+    }
 
 
-def measures(shown: Round) -> list[tuple[Policy, PolicySummary]]:
-    """What the rules read in the stories of the base, the policy before and the result."""
-    line = [*reversed(shown.baselines()), shown.result]
-    found = [(policy, summarise(policy)) for policy in line if policy]
-    return [(policy, summary) for policy, summary in found if summary]
+def _win_rate_cell(shown: Round, baseline: Policy) -> tables.Cell:
+    assert shown.result is not None
+    rate = win_rate(shown.result, baseline, people=not shown.include_simulated)
+    return tables.win_rate(rate, behind(shown, baseline, {}))
 
 
-def pair_counts() -> dict[str, int]:
-    """Pairs of the current policy: all, by people only, and new since the last round."""
+@dataclass(frozen=True)
+class Collected:
+    """Pairs of the current policy: all, by people alone, and new since the last round.
+
+    smoothing: the share of them that is expected to be the wrong way round, as the experts' agreement has it.
+    """
+
+    all: int = 0
+    people: int = 0
+    new: int = 0
+    smoothing: float | None = None
+
+
+def collected() -> Collected:
     policy = Policy.objects.current()
     if policy is None:
-        return {"all": 0, "people": 0, "new": 0}
+        return Collected()
     everyone = preference_pairs(preference_judgements(policy=policy))
     people = preference_pairs(preference_judgements(policy=policy, include_simulated=False))
     new = new_pair_count(policy, include_simulated=True)
-    return {"all": len(everyone), "people": len(people), "new": new}
+    return Collected(len(everyone), len(people), new, _flipped(policy, people, everyone))
+
+
+def _flipped(policy: Policy, people: list[PreferencePair], everyone: list[PreferencePair]) -> float | None:
+    """By what people say of each other, and where they are too few, simulated experts."""
+    comparisons = list(policy.comparisons.preference().values_list("pk", flat=True))
+    for pairs, simulated in ((people, False), (everyone, True)):
+        found = agreement(comparisons, simulated=simulated).flipped
+        if found:
+            return flipped_pairs(pairs, found.value)
+    return None
 
 
 def loss_curve(shown: Round) -> str:
     """The loss by step as points of an SVG polyline; "" with fewer than two steps."""
-    losses = list(shown.metrics.values_list("step", "loss"))
+    losses = list(shown.metrics.trained().values_list("step", "loss"))
     if len(losses) < 2:
         return ""
     last = max(shown.total, losses[-1][0]) if shown.state == State.TRAINING else losses[-1][0]

@@ -33,7 +33,7 @@ from training.templatetags.figures import plain
 @require_safe
 def rounds(request: HttpRequest) -> HttpResponse:
     """All rounds with their win rates, and what the next one would be made of."""
-    return _rounds_page(request, _launch_form(), _schedule_form())
+    return _rounds_page(request)
 
 
 @admin_required
@@ -41,7 +41,7 @@ def rounds(request: HttpRequest) -> HttpResponse:
 def launch(request: HttpRequest) -> HttpResponse:
     form = LaunchForm(request.POST)
     if not form.is_valid():
-        return _rounds_page(request, form, _schedule_form(), status=422)
+        return _rounds_page(request, launch_form=form, status=422)
     try:
         launched = launch_round(by=request.user, **form.cleaned_data)  # type: ignore[arg-type]
     except CannotLaunch as error:
@@ -56,7 +56,7 @@ def launch(request: HttpRequest) -> HttpResponse:
 def save_schedule(request: HttpRequest) -> HttpResponse:
     form = ScheduleForm(request.POST, instance=schedule.the_schedule())
     if not form.is_valid():
-        return _rounds_page(request, _launch_form(), form, status=422)
+        return _rounds_page(request, schedule_form=form, status=422)
     form.save()
     messages.success(request, _("The schedule is saved."))
     return redirect("rounds")
@@ -78,13 +78,14 @@ def simulate_judgements(request: HttpRequest) -> HttpResponse:
 def show_round(request: HttpRequest, number: int) -> HttpResponse:
     """One round. Asked by htmx it answers with the part that changes."""
     shown = _get_round(number)
-    context = {"round": shown, "curve": report.loss_curve(shown), "metric": shown.metrics.last()}
+    context = {"round": shown, "curve": report.loss_curve(shown), "metric": shown.metrics.trained().last()}
     if request.htmx:  # type: ignore[attr-defined]
         response = render(request, "training/round.html#live", context)
         if request.GET.get("state") != shown.state:
             response["HX-Refresh"] = "true"  # gone on to another stage: show the whole page anew
         return response
-    context |= {"win_rates": report.win_rates(shown), "measures": report.measures(shown)}
+    if shown.result:
+        context |= report.judged(shown)
     return render(request, "training/round.html", context)
 
 
@@ -109,6 +110,10 @@ def cancel(request: HttpRequest, number: int) -> HttpResponse:
 @admin_required
 @require_POST
 def promote(request: HttpRequest, number: int) -> HttpResponse:
+    """An admin may overrule alarms, but not overlook them."""
+    if _get_round(number).alarms.exists() and "in_spite_of_alarms" not in request.POST:
+        messages.error(request, _("This round has alarms. Read them, and tick that you promote it in spite of them."))
+        return redirect("show_round", number)
     return _decide(request, number, promote_round, _("Promoted: its stories are before the experts now."))
 
 
@@ -132,30 +137,33 @@ def _get_round(number: int) -> Round:
     return get_object_or_404(Round.objects.select_related("policy", "result", "launched_by"), number=number)
 
 
-def _launch_form() -> LaunchForm:
+def _launch_form(suggested_smoothing: float | None) -> LaunchForm:
     last = Round.objects.first()
     simulated = last.include_simulated if last else settings.DEMO
     values = schedule.defaults()
     return LaunchForm(
-        initial={**values, "learning_rate": plain(values["learning_rate"]), "include_simulated": simulated}
+        initial={**values, "learning_rate": plain(values["learning_rate"]), "include_simulated": simulated},
+        suggested_smoothing=suggested_smoothing,
     )
 
 
-def _schedule_form() -> ScheduleForm:
-    return ScheduleForm(instance=schedule.the_schedule())
-
-
 def _rounds_page(
-    request: HttpRequest, launch_form: LaunchForm, schedule_form: ScheduleForm, status: int = 200
+    request: HttpRequest,
+    *,
+    launch_form: LaunchForm | None = None,
+    schedule_form: ScheduleForm | None = None,
+    status: int = 200,
 ) -> HttpResponse:
+    """With the forms as they were sent, or fresh ones."""
+    pairs = report.collected()
     context = {
         "rows": report.rows(),
         "policy": Policy.objects.current(),
-        "pairs": report.pair_counts(),
+        "pairs": pairs,
         "open_places": Place.objects.free().count(),
         "undecided": Round.objects.undecided().first(),
-        "launch_form": launch_form,
-        "schedule_form": schedule_form,
+        "launch_form": launch_form or _launch_form(pairs.smoothing),
+        "schedule_form": schedule_form or ScheduleForm(instance=schedule.the_schedule()),
         "demo": settings.DEMO,
     }
     return render(request, "training/rounds.html", context, status=status)

@@ -9,11 +9,12 @@ from generation.models import Policy
 from tests.factories import judge_by_story, make_comparison, make_evaluation, make_expert, make_policy, make_story
 from tests.training.test_models import make_round
 from training.models import Round, Schedule, State
+from training.report import Collected
 
 pytestmark = pytest.mark.django_db
 LAUNCH = {
     "method": "full", "loss": "sigmoid", "beta": "0.2", "sft_weight": "0", "learning_rate": "0.0001",
-    "epochs": "3", "batch_pairs": "16", "seed": "42",
+    "epochs": "3", "batch_pairs": "16", "seed": "42", "label_smoothing": "0", "eval_share": "0.1",
 }  # fmt: skip
 
 
@@ -54,13 +55,13 @@ class TestRounds:
 
     def test_it_shows_the_policy_in_use_and_its_pairs(self, admin: Client, policy: Policy) -> None:
         response = admin.get("/rounds/")
-        assert response.context["pairs"] == {"all": 1, "people": 1, "new": 1}
+        assert response.context["pairs"] == Collected(all=1, people=1, new=1)
         assert "base" in text(response)
 
     def test_simulated_judgements_are_told_apart(self, admin: Client, policy: Policy) -> None:
         stories = make_comparison(2, policy=policy).stories.all()
         judge_by_story(make_expert(simulated=True), list(stories))
-        assert admin.get("/rounds/").context["pairs"] == {"all": 2, "people": 1, "new": 2}
+        assert admin.get("/rounds/").context["pairs"] == Collected(all=2, people=1, new=2)
 
 
 class TestLaunch:
@@ -90,6 +91,8 @@ class TestLaunch:
             ("learning_rate", "1"),
             ("method", "magic"),
             ("seed", "-1"),
+            ("label_smoothing", "0.5"),
+            ("eval_share", "0.6"),
         ],
     )
     def test_a_setting_out_of_its_limits_is_refused_and_the_rest_is_kept(
@@ -128,30 +131,39 @@ class TestRound:
         assert "The disk is full. Free it." in text(admin.get("/rounds/1/"))
 
     def test_below_the_floor_it_says_how_many_judgements_are_missing(self, admin: Client, policy: Policy) -> None:
+        close_comparisons(Comparison.objects.all())
         found = judged_round(policy)
         blind = make_evaluation(found.result, policy)
         judge_by_story(make_expert(), list(blind.stories.all()))
-        assert "19 judgements more" in text(admin.get("/rounds/1/"))
+        assert "not enough yet: 19 more" in text(admin.get("/rounds/1/"))
 
     def test_above_the_floor_it_shows_rate_interval_n_and_what_is_simulated(
         self, admin: Client, policy: Policy, settings
     ) -> None:
         settings.MIN_JUDGEMENTS_FOR_WIN_RATE = 2
         close_comparisons(Comparison.objects.all())
-        found = judged_round(policy)
+        found = judged_round(policy, include_simulated=True)
         blind = make_evaluation(found.result, policy)
         stories = sorted(blind.stories.all(), key=lambda s: s.policy != found.result)
         for expert in (make_expert(), make_expert(simulated=True)):
             judge_by_story(expert, stories)
         page = text(admin.get("/rounds/1/"))
         assert "100 % [34, 100]" in page
-        assert "2 (1 simulated)" in page
+        assert "n = 2, 1 simulated" in page
+
+    def test_simulated_judgements_do_not_count_in_a_round_that_was_launched_without(
+        self, admin: Client, policy: Policy
+    ) -> None:
+        close_comparisons(Comparison.objects.all())
+        found = judged_round(policy)
+        judge_by_story(make_expert(simulated=True), list(make_evaluation(found.result, policy).stories.all()))
+        assert "not enough yet: 20 more" in text(admin.get("/rounds/1/"))
 
     def test_it_shows_what_the_stories_are_like_for_base_and_result(self, admin: Client, policy: Policy) -> None:
         found = judged_round(policy)
         make_story(found.result, policy.stories.first().prompt, text="Once upon a time there was a fox.")
-        measured = admin.get("/rounds/1/").context["measures"]
-        assert [row[0].name for row in measured] == ["base", "round-1"]
+        measured = admin.get("/rounds/1/").context["tables"][-1]
+        assert [column.label for column in measured.columns] == ["measure", "base", "round-1", "change"]
 
     def test_the_loss_is_drawn(self, admin: Client, policy: Policy) -> None:
         found = make_round(policy=policy, state=State.TRAINING, total=10)

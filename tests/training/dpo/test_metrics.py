@@ -36,7 +36,7 @@ STEP = StepMetrics(
     tokens_per_second=256.0,
     stage="plot",
 )
-EVAL = EvalMetrics(**PAIR, step=1, epoch=0.5, stage="plot")
+EVAL = EvalMetrics(**PAIR, step=1, epoch=0.5, stories=16, tokens=400, stage="plot")
 
 
 def step(number: int, **changes: Any) -> StepMetrics:
@@ -109,7 +109,14 @@ def test_a_row_of_a_step_has_the_names_of_trl():
 
 def test_a_row_of_an_evaluation_has_its_figures_under_eval():
     names = [name for name in row(STEP) if name in {f.name.replace("_", "/", 1) for f in fields(PairMetrics)}]
-    assert list(row(EVAL)) == [*(f"eval_{name}" for name in names), "step", "epoch", "stage"]
+    assert list(row(EVAL)) == [
+        *(f"eval_{name}" for name in names),
+        "step",
+        "epoch",
+        "eval_stories",
+        "eval_tokens",
+        "stage",
+    ]
 
 
 @pytest.mark.parametrize("metrics", [STEP, EVAL], ids=["step", "eval"])
@@ -220,7 +227,8 @@ def test_tensorboard_holds_the_figures_of_an_evaluation_under_eval(tmp_path: Pat
     written(tmp_path, evaluation(3), tensorboard=True)
     (file,) = event_files(tmp_path)
     found = {place: value for place, value in scalars(file).items() if place[0] != "train/epoch"}
-    assert found == {(f"eval/{name}", 3): row(STEP)[name] for name in map(trl_name, PAIR)}
+    of = {"stories": 16, "tokens": 400}
+    assert found == {(f"eval/{name}", 3): value for name, value in ({trl_name(n): PAIR[n] for n in PAIR} | of).items()}
 
 
 def trl_name(name: str) -> str:

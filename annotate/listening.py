@@ -5,11 +5,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from statistics import fmean
 
-from django.conf import settings
-
-from annotate.intervals import interval
 from annotate.models import Heard, Listening, Understood
-from annotate.winrates import LOSS, TIE, WIN, Outcome
+from annotate.winrates import LOSS, TIE, WIN, Outcome, WinRate, rate_of
 from generation.models import Policy, Story
 
 SHARE_UNDERSTOOD = {Understood.YES: 1.0, Understood.PARTLY: 0.5, Understood.NO: 0.0}
@@ -39,48 +36,19 @@ class Chosen:
 
 @dataclass(frozen=True)
 class ChildRate:
-    """(wins + ties/2) / n of `policy`, 0-1, with a 95 % interval; None without any choice.
+    """What children chose: `choices` is the win rate of `policy`, its judges are sessions.
 
-    n: pairs heard to the end, with a choice or "both the same". `stopped` counts those without an
+    Its n: pairs heard to the end, with a choice or "both the same". `stopped` counts those without an
     answer, which are no part of n.
     """
 
-    n: int
-    sessions: int
+    choices: WinRate
     stopped: int
-    rate: float | None
-    low: float | None
-    high: float | None
     policy: Side
     baseline: Side
     heard_first: Chosen
     on_left: Chosen
     pictures: dict[str, Chosen]
-
-    @property
-    def enough(self) -> bool:
-        """Choices above the floor, of two sessions or more: one child alone shows nothing of how they differ."""
-        return self.n >= settings.MIN_JUDGEMENTS_FOR_WIN_RATE and self.sessions > 1
-
-    @property
-    def missing(self) -> int:
-        """Choices still wanted before the figure is shown."""
-        return max(settings.MIN_JUDGEMENTS_FOR_WIN_RATE - self.n, 0)
-
-    @property
-    def percent(self) -> int:
-        return round(100 * (self.rate or 0))
-
-    @property
-    def percent_low(self) -> int:
-        return round(100 * (self.low or 0))
-
-    @property
-    def percent_high(self) -> int:
-        return round(100 * (self.high or 0))
-
-    def as_dict(self) -> dict[str, float | int | None]:
-        return {"rate": self.rate, "low": self.low, "high": self.high, "n": self.n}
 
 
 def child_win_rate(policy: Policy, baseline: Policy) -> ChildRate:
@@ -93,15 +61,10 @@ def child_win_rate(policy: Policy, baseline: Policy) -> ChildRate:
     listenings = list(answered.select_related("first", "second", "asked_about").order_by("pk"))
     heard = [one for one in listenings if one.outcome != Heard.STOPPED]
     votes = [Outcome(one.first.prompt_id, one.session_id, _score(one, policy), simulated=False) for one in heard]
-    low, high = interval(votes) if votes else (None, None)
     strict = [one for one in heard if one.choice_id]
     return ChildRate(
-        n=len(votes),
-        sessions=len({vote.expert for vote in votes}),
+        choices=rate_of(votes),
         stopped=len(listenings) - len(heard),
-        rate=fmean(vote.score for vote in votes) if votes else None,
-        low=low,
-        high=high,
         policy=_side(listenings, policy),
         baseline=_side(listenings, baseline),
         heard_first=Chosen(sum(one.choice_id == one.first_id for one in strict), len(strict)),

@@ -8,9 +8,10 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponseBase
 
 from annotate.models import Expert
-from generation.permissions import View, admin_required, is_admin
+from generation.permissions import AdminRequest, View, admin_required, is_admin
 
 __all__ = [
+    "AdminRequest",
     "AdultRequest",
     "ExpertRequest",
     "View",

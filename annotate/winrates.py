@@ -37,19 +37,22 @@ class Outcome:
 
 @dataclass(frozen=True)
 class WinRate:
-    """(wins + ties/2) / n, 0-1, with a 95 % interval; None without any judgement."""
+    """(wins + ties/2) / n, 0-1, with a 95 % interval; None without any judgement.
+
+    judges: whose judgements they are: experts, or sessions of children who listened.
+    """
 
     n: int
     simulated: int
-    experts: int
+    judges: int
     rate: float | None
     low: float | None
     high: float | None
 
     @property
     def enough(self) -> bool:
-        """Judgements above the floor, of two experts or more: one alone shows nothing of how they differ."""
-        return self.n >= settings.MIN_JUDGEMENTS_FOR_WIN_RATE and self.experts > 1
+        """Judgements above the floor, of two judges or more: one alone shows nothing of how they differ."""
+        return self.n >= settings.MIN_JUDGEMENTS_FOR_WIN_RATE and self.judges > 1
 
     @property
     def missing(self) -> int:
@@ -73,7 +76,7 @@ class WinRate:
         return planned if self.enough else max(self.missing, planned or 0) or None
 
     def _planned(self) -> int | None:
-        if self.experts < 2 or self.rate is None or self.low is None or self.high is None:
+        if self.judges < 2 or self.rate is None or self.low is None or self.high is None:
             return None
         reach = self.rate - self.low if self.rate > 0.5 else self.high - self.rate
         lead = abs(self.rate - 0.5)

@@ -7,8 +7,16 @@ from typing import Any
 from django.contrib.auth.models import AnonymousUser, User
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponseBase
+from django_htmx.middleware import HtmxDetails
 
 View = Callable[..., HttpResponseBase]
+
+
+class AdminRequest(HttpRequest):
+    """What a view behind admin_required is given."""
+
+    user: User
+    htmx: HtmxDetails
 
 
 def is_admin(user: User | AnonymousUser) -> bool:

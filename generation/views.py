@@ -5,30 +5,23 @@ from functools import partial
 
 from django.conf import settings
 from django.contrib import messages
-from django.contrib.auth.models import User
 from django.core.paginator import Paginator
 from django.db import transaction
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST, require_safe
-from django_htmx.middleware import HtmxDetails
 
 from generation import locks, readings, report, runs
 from generation.detectors import quality
 from generation.forms import JudgeForm, PlanForm, ReadForm
 from generation.models import Policy, RunState, WritingRun
-from generation.permissions import admin_required
+from generation.permissions import AdminRequest, admin_required
 from generation.plan import reset_plan, sampling_plan
 from generation.tasks import check_engine, read_stories, write_run
 
 ASKED = "engine_check"  # in the session: a check that has been asked for and not begun is no row yet
-
-
-class AdminRequest(HttpRequest):
-    user: User
-    htmx: HtmxDetails
 
 
 @admin_required

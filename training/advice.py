@@ -205,7 +205,7 @@ def _weigh_parts(reasons: Reasons, contest: Contest, *, people: bool) -> None:
                     part.rate, _("%(part)s: the new one is preferred") % words,
                     _("%(part)s: the old one is preferred") % words,
                 )  # fmt: skip
-    children = child_win_rate(contest.policy, contest.baseline)
+    children = child_win_rate(contest.policy, contest.baseline).choices
     reasons.weigh(children, _("Children choose the new stories"), _("Children choose the old stories"))
 
 

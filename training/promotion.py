@@ -64,7 +64,7 @@ def _against(shown: Round, baseline: Policy) -> str:
     words = {"baseline": baseline, "rate": rate.percent, "low": rate.percent_low, "high": rate.percent_high}
     if not rate.enough or rate.low is None or rate.high is None:
         said = _("Not enough judgements against %(baseline)s that count: n = %(n)d, experts: %(experts)d.")
-        return said % {**words, "n": rate.n, "experts": rate.experts}
+        return said % {**words, "n": rate.n, "experts": rate.judges}
     if baseline == shown.policy and rate.low <= 0.5:
         return _("Against %(baseline)s the interval is not above 50 %%: %(rate)d %% [%(low)d, %(high)d].") % words
     if rate.high < 0.5:

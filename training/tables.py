@@ -124,11 +124,12 @@ def win_rate(found: WinRate | None, link: str = "") -> Cell:
     return Cell(rate_text(found), values, link if found.n else "", rate_note(found))
 
 
-def rate_text(found: WinRate) -> str:
+def rate_text(found: WinRate, *, alone: str = "") -> str:
+    """alone: what is said of enough judgements by one judge."""
     if found.enough:
         return f"{found.percent} % [{found.percent_low}, {found.percent_high}]"
     if not found.missing:
-        return _("not enough yet: one expert more")
+        return alone or _("not enough yet: one expert more")
     return missing_text(found.missing)
 
 

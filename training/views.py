@@ -12,7 +12,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST, require_safe
 
 from annotate.models import Place
-from annotate.permissions import admin_required
+from annotate.permissions import AdminRequest, admin_required
 from generation.models import Policy
 from training import report, schedule
 from training.forms import LaunchForm, ScheduleForm
@@ -38,12 +38,12 @@ def rounds(request: HttpRequest) -> HttpResponse:
 
 @admin_required
 @require_POST
-def launch(request: HttpRequest) -> HttpResponse:
+def launch(request: AdminRequest) -> HttpResponse:
     form = LaunchForm(request.POST)
     if not form.is_valid():
         return _rounds_page(request, launch_form=form, status=422)
     try:
-        launched = launch_round(by=request.user, **form.cleaned_data)  # type: ignore[arg-type]
+        launched = launch_round(by=request.user, **form.cleaned_data)
     except CannotLaunch as error:
         messages.error(request, str(error))
         return redirect("rounds")

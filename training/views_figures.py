@@ -2,7 +2,6 @@
 
 from django.conf import settings
 from django.contrib import messages
-from django.contrib.auth.models import User
 from django.core.paginator import Paginator
 from django.http import Http404, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
@@ -11,7 +10,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST, require_safe
 
 from annotate.models import Place
-from annotate.permissions import admin_required, expert_of
+from annotate.permissions import AdminRequest, admin_required, expert_of
 from generation.models import Policy
 from generation.spreadsheets import csv_response
 from training import alarms, report
@@ -23,10 +22,6 @@ from training.forms import AlarmLimitsForm
 from training.models import Round
 
 A_PAGE = 20
-
-
-class AdminRequest(HttpRequest):
-    user: User
 
 
 @admin_required

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from django.contrib import messages
-from django.contrib.auth.models import User
 from django.core.cache import cache
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
@@ -18,15 +17,11 @@ from annotate.gold import Candidate, NoGold, gold_candidates, make_gold, retire_
 from annotate.models import Assignment, Campaign, Comparison, Expert, Gold, Judgement, Kind, Place, Report
 from annotate.models.reports import Outcome
 from annotate.newest import NEWEST
-from annotate.permissions import admin_required, expert_of
+from annotate.permissions import AdminRequest, admin_required, expert_of
 from annotate.reports import settle
 from generation.models import Story
 
 RECENT = 50  # of what is settled: the page is for what is not
-
-
-class AdminRequest(HttpRequest):
-    user: User
 
 
 @dataclass(frozen=True)

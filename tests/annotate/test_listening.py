@@ -201,19 +201,20 @@ def fill(new: Policy, old: Policy) -> list[Listening]:
 def test_the_childrens_rate_is_wins_and_half_the_ties_with_sessions_resampled(new: Policy, old: Policy) -> None:
     kept = fill(new, old)
     found = child_win_rate(new, old)
-    assert (found.n, found.sessions, found.stopped, found.rate) == (4, 2, 1, 2.5 / 4)
+    rate = found.choices
+    assert (rate.n, rate.judges, found.stopped, rate.rate) == (4, 2, 1, 2.5 / 4)
     scores = (1.0, 1.0, 0.5, 0.0)
     votes = [Outcome(x.first.prompt_id, x.session_id, s, False) for x, s in zip(kept, scores, strict=False)]
-    assert (found.low, found.high) == interval(votes)
-    assert child_win_rate(old, new).n == 0  # the other way round nothing was compared
+    assert (rate.low, rate.high) == interval(votes)
+    assert child_win_rate(old, new).choices.n == 0  # the other way round nothing was compared
     withdraw(kept[0].first)
-    assert child_win_rate(new, old).n == 3
+    assert child_win_rate(new, old).choices.n == 3
 
 
 def test_without_a_choice_there_is_no_rate(new: Policy, old: Policy) -> None:
     found = child_win_rate(new, old)
-    assert found.as_dict() == {"rate": None, "low": None, "high": None, "n": 0}
-    assert (found.policy, found.heard_first, found.enough) == (Side(None, 0, None, 0), Chosen(0, 0), False)
+    assert found.choices.as_dict() == {"rate": None, "low": None, "high": None, "n": 0}
+    assert (found.policy, found.heard_first, found.choices.enough) == (Side(None, 0, None, 0), Chosen(0, 0), False)
 
 
 def test_engagement_and_understanding_are_each_policys_own(new: Policy, old: Policy) -> None:
@@ -262,6 +263,6 @@ def test_what_children_choose_is_in_no_pair_and_in_no_experts_win_rate(new: Poli
     before = of_experts()
     for _ in range(3):
         choose(begin(evaluation), old)
-    assert child_win_rate(new, old).n == 3
+    assert child_win_rate(new, old).choices.n == 3
     assert before[0]
     assert of_experts() == before

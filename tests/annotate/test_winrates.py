@@ -116,7 +116,7 @@ class TestWinRate:
         for expert in (make_expert(), make_expert(simulated=True), make_expert(simulated=True)):
             judged(new, old, WIN, expert)
         found = win_rate(new, old)
-        assert (found.n, found.simulated, found.experts) == (3, 2, 3)
+        assert (found.n, found.simulated, found.judges) == (3, 2, 3)
 
     def test_people_alone_leave_simulated_experts_out(self, new: Policy, old: Policy) -> None:
         judged(new, old, WIN)

@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from django.urls import reverse
 from django.utils.translation import gettext as _
 
-from annotate.listening import ChildRate
 from training import tables
 from training.dashboard.lines import Line
 from training.tables import Cell, Chart, Column, Series, Table
@@ -13,7 +12,9 @@ from training.tables import Cell, Chart, Column, Series, Table
 
 def children_table(found: Sequence[Line]) -> Table:
     """Children's choices, round by round: beside the experts', never among them."""
-    shown = [line for line in found if line.round and line.children and (line.children.n or line.children.stopped)]
+    shown = [
+        line for line in found if line.round and line.children and (line.children.choices.n or line.children.stopped)
+    ]
     columns = [
         Column(_("round"), ("round",), number=False),
         Column(_("prefer the round's policy to the one before"), ("rate", "low", "high", "n", "sessions")),
@@ -22,7 +23,7 @@ def children_table(found: Sequence[Line]) -> Table:
         Column(_("questions answered, new / before"), ("understood", "understood_before")),
         Column(_("chose the first heard"), ("first_heard", "first_heard_n")),
     ]
-    points = [_child_point(line.children) for line in shown]
+    points = [tables.rate_point(line.children.choices if line.children else None) for line in shown]
     chart = Chart(
         _("Children's choices by round"),
         [line.label for line in shown],
@@ -47,16 +48,16 @@ def _child_row(line: Line) -> list[Cell]:
     found = line.children
     assert found is not None
     new, old = found.policy, found.baseline
-    rate = f"{found.percent} % [{found.percent_low}, {found.percent_high}]" if found.enough else _not_enough(found)
-    note = _("n = %(n)d, sessions: %(sessions)d") % {"n": found.n, "sessions": found.sessions}
+    choices = found.choices
+    sessions = _("sessions: %(sessions)d") % {"sessions": choices.judges}
     first = found.heard_first
     return [
         tables.text(line.label, link=line.link),
         Cell(
-            rate,
-            (found.rate, found.low, found.high, found.n, found.sessions),
-            reverse("listenings_csv") if found.n else "",
-            note,
+            tables.rate_text(choices, alone=_("not enough yet: one session more")),
+            (choices.rate, choices.low, choices.high, choices.n, choices.judges),
+            reverse("listenings_csv") if choices.n else "",
+            f"{tables.rate_note(choices)}, {sessions}",
         ),
         tables.number(found.stopped),
         Cell(
@@ -75,15 +76,5 @@ def _child_row(line: Line) -> list[Cell]:
     ]
 
 
-def _not_enough(found: ChildRate) -> str:
-    return tables.missing_text(found.missing) if found.missing else _("one session more")
-
-
 def _pair(new: float | None, old: float | None, show: Callable[[float], str]) -> str:
     return " / ".join("–" if value is None else show(value) for value in (new, old))
-
-
-def _child_point(found: ChildRate | None) -> tuple[float, float | None, float | None, str] | None:
-    if found is None or not found.enough or found.rate is None or found.low is None or found.high is None:
-        return None
-    return 100 * found.rate, 100 * found.low, 100 * found.high, f"{found.percent} %, n = {found.n}"

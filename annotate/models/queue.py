@@ -154,9 +154,11 @@ class PlaceQuerySet(models.QuerySet["Place"]):
         return self.wanted().filter(Q(assignment=None) | Q(held_until__lt=Now()))
 
     def open_to(self, expert: Expert) -> Self:
-        """Places in comparisons that this expert has never been shown, in languages that they read."""
+        """Places in comparisons that this expert has never been shown nor heard with a child, in languages that they
+        read."""
         seen = Assignment.objects.filter(expert=expert, comparison=OuterRef("comparison"))
-        found = self.exclude(Exists(seen))
+        heard = Comparison.objects.filter(pk=OuterRef("comparison"), listenings__session__adult=expert.user_id)
+        found = self.exclude(Exists(seen)).exclude(Exists(heard))
         return found if set(expert.languages) == set(Language.values) else found.filter(language__in=expert.languages)
 
 

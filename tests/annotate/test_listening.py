@@ -21,7 +21,7 @@ from annotate.listening_sessions import (
     record_notes,
     start_session,
 )
-from annotate.models import Comparison, Judgement, Listening, ListeningSession
+from annotate.models import Comparison, Judgement, Listening, Place, ListeningSession
 from annotate.pairs import preference_pairs
 from annotate.queue import next_assignment
 from annotate.winrates import Outcome, win_rate
@@ -246,6 +246,14 @@ def test_the_lean_to_the_first_story_a_side_and_a_picture_is_counted(new: Policy
     found = child_win_rate(new, old)
     assert (found.heard_first, found.on_left) == (Chosen(3, 4), Chosen(3, 4))
     assert found.pictures == {"moon": Chosen(1, 4), "sun": Chosen(3, 4)}
+
+
+def test_an_expert_is_not_handed_what_they_heard_a_child_choose(new: Policy, old: Policy) -> None:
+    both = {make_evaluation(new, old), make_evaluation(new, old)}
+    reader, stranger = make_expert(), make_expert()
+    heard = choose(begin(next(iter(both)), adult=reader.user), new).comparison
+    open_to = {who: {place.comparison for place in Place.objects.free().open_to(who)} for who in (reader, stranger)}
+    assert open_to == {reader: both - {heard}, stranger: both}
 
 
 def test_what_children_choose_is_in_no_pair_and_in_no_experts_win_rate(new: Policy, old: Policy) -> None:

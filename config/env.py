@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 
 class BadEnvironment(ValueError):
@@ -55,3 +55,37 @@ def server(name: str, url: str) -> None:
         raise BadEnvironment(f"{name} has a name or password in a URL: set STORYLOOP_VLLM_API_KEY instead")
     if parts.path not in ("", "/") or parts.query or parts.fragment:
         raise BadEnvironment(f"{name} has {url!r}: leave out what comes after host and port")
+
+
+def site(name: str, url: str) -> None:
+    """Raise BadEnvironment unless `url` is an http(s) address that a path can follow."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise BadEnvironment(f"{name} is {url!r}: say it like https://stories.example.org")
+
+
+def mail(name: str) -> dict[str, str | int | bool]:
+    """A mail server like smtp+tls://name:password@host:587, as Django's settings; {} if there is none.
+
+    smtp: as it is, smtp+tls: STARTTLS, smtps: TLS from the first byte.
+    """
+    url = os.environ.get(name, "").strip()
+    if not url:
+        return {}
+    ports = {"smtp": 25, "smtp+tls": 587, "smtps": 465}
+    try:
+        parts = urlsplit(url)
+        port = parts.port or ports[parts.scheme]
+    except (ValueError, KeyError):
+        parts, port = urlsplit(""), 0
+    if not parts.hostname:
+        # without the URL itself: a password may stand in it
+        raise BadEnvironment(f"{name} cannot be read: say it like smtp+tls://name:password@mail.example.org:587")
+    return {
+        "EMAIL_HOST": parts.hostname,
+        "EMAIL_PORT": port,
+        "EMAIL_HOST_USER": unquote(parts.username or ""),
+        "EMAIL_HOST_PASSWORD": unquote(parts.password or ""),
+        "EMAIL_USE_TLS": parts.scheme == "smtp+tls",
+        "EMAIL_USE_SSL": parts.scheme == "smtps",
+    }

@@ -164,9 +164,24 @@ CELERY_BEAT_SCHEDULE = {
     "sweep-rounds": {"task": "training.tasks.sweep_rounds", "schedule": 5.0, "options": {"expires": 30}},
     "sweep-runs": {"task": "generation.tasks.sweep_runs", "schedule": 20.0, "options": {"expires": 60}},
     "launch-due-round": {"task": "training.tasks.launch_due_round", "schedule": 20.0, "options": {"expires": 60}},
+    "send-notices": {"task": "training.tasks.send_notices", "schedule": 10.0, "options": {"expires": 30}},
     "promote-due-round": {"task": "training.tasks.promote_due_round", "schedule": 20.0, "options": {"expires": 60}},
 }
 CELERY_BEAT_SCHEDULE_FILENAME = str(VAR_DIR / "beat-schedule")
+
+# Who is told of rounds (docs/training.md).
+if mail := env.mail("STORYLOOP_EMAIL_URL"):
+    globals().update(mail)
+    EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+else:
+    EMAIL_BACKEND = "django.core.mail.backends.dummy.EmailBackend"
+MAIL_SERVER = bool(mail)
+EMAIL_TIMEOUT = 10
+DEFAULT_FROM_EMAIL = env.text("STORYLOOP_EMAIL_FROM", "storyloop@localhost")
+SITE_URL = env.text("STORYLOOP_URL", "").rstrip("/")  # begins the links in messages
+if SITE_URL:
+    env.site("STORYLOOP_URL", SITE_URL)
+PRIVATE_WEBHOOKS = env.boolean("STORYLOOP_PRIVATE_WEBHOOKS", False)
 
 # Where models live, and the model that everything begins with ("" means: make the demo writer).
 MODEL_DIR = env.path("STORYLOOP_MODEL_DIR", VAR_DIR / "models")

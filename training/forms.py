@@ -6,7 +6,7 @@ from django import forms
 from django.utils.translation import gettext_lazy as _
 
 from training.dpo.settings import BadSettings, DPOSettings
-from training.models import LIMITS, AlarmLimits, Round, Schedule
+from training.models import LIMITS, AlarmLimits, Round
 
 
 class LaunchForm(forms.ModelForm):
@@ -69,12 +69,6 @@ class LaunchForm(forms.ModelForm):
             except BadSettings:
                 self.add_error("label_smoothing", _("Only the loss “DPO” knows this: choose that loss, or 0."))
         return found
-
-
-class ScheduleForm(forms.ModelForm):
-    class Meta:
-        model = Schedule
-        fields = ("enabled", "min_new_pairs", "every_minutes", "include_simulated", "promote_automatically")
 
 
 class AlarmLimitsForm(forms.ModelForm):

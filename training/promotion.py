@@ -14,15 +14,19 @@ from django.utils.translation import gettext as _
 from annotate.models import Comparison, Place, Purpose
 from annotate.winrates import WinRate, win_rate
 from generation.models import Policy
-from training import schedule
 from training.alarms import Finding, check_alarms, findings
-from training.models import Round, State
+from training.models import PromotionRule, Round, State
 from training.rounds import promote_round
 
 
+def the_rule() -> PromotionRule:
+    """The one row; as it ships, off, until an admin has saved it."""
+    return PromotionRule.objects.first() or PromotionRule(pk=1)
+
+
 def counts_simulated(shown: Round) -> bool:
-    """Both the round and the schedule say so: else simulated experts promote nothing."""
-    return shown.include_simulated and schedule.the_schedule().include_simulated
+    """Both the round and the rule say so: else simulated experts promote nothing."""
+    return shown.include_simulated and the_rule().include_simulated
 
 
 def counted_win_rate(shown: Round, baseline: Policy) -> WinRate:
@@ -36,6 +40,12 @@ def all_judged(shown: Round) -> bool:
     ours = Q(comparison__purpose=Purpose.EVALUATION, comparison__policy=shown.result)
     compared = Comparison.objects.filter(purpose=Purpose.EVALUATION, policy=shown.result)
     return shown.result is not None and compared.exists() and not Place.objects.wanted().filter(ours).exists()
+
+
+def waits_for_an_admin(shown: Round) -> bool:
+    """All its blind comparisons are judged, and the rule does not decide, or has left it to an admin."""
+    left = shown.rule_looked_at is not None or not the_rule().automatic
+    return shown.state == State.JUDGING and left and all_judged(shown)
 
 
 def may_promote_itself(shown: Round) -> tuple[bool, list[str]]:
@@ -74,11 +84,11 @@ def _against(shown: Round, baseline: Policy) -> str:
 
 @transaction.atomic
 def promote_if_due() -> Round | None:
-    """Promote the round that waits, if the schedule says so and the rule has nothing against it.
+    """Promote the round that waits, if it is switched on and the rule has nothing against it.
 
     It decides once. Two beats at once promote once: the second finds the round's row locked, or decided.
     """
-    if not schedule.the_schedule().promote_automatically:
+    if not the_rule().automatic:
         return None
     waiting = Round.objects.filter(state=State.JUDGING, rule_looked_at=None).select_related("policy", "result")
     shown = waiting.select_for_update(of=("self",), skip_locked=True).first()

@@ -75,18 +75,13 @@ def _kept_alive(lease: Lease) -> AbstractContextManager[None]:
     return beating(lease.update, LEASE.total_seconds() / 6, until=(LeaseLost,))
 
 
-def _name(current: Round) -> str:
-    """Of the round's files. Not the number alone: another database's round 1 may lie in the same folder."""
-    return f"round-{current.number}-{current.created_at:%Y%m%dT%H%M%S%f}"
-
-
 def _freeze(current: Round, lease: Lease) -> None:
     """The pairs as they are now, in a file that never changes: path, count and SHA-256 on the round."""
     if current.export_path:
         return
     lease.update(state=State.FREEZING)
     judgements = preference_judgements(policy=current.policy, include_simulated=current.include_simulated)
-    path = settings.EXPORT_DIR / f"{_name(current)}.jsonl"
+    path = settings.EXPORT_DIR / f"{current.folder.name}.jsonl"
     export = write_export(preference_pairs(judgements), path)
     lease.update(export_path=str(export.path), export_sha256=export.sha256, pair_count=export.count)
 
@@ -96,7 +91,7 @@ def _train(current: Round, lease: Lease) -> None:
         return
     lease.update(state=State.TRAINING, done=0, total=0)
     _check_export(current)
-    out = settings.MODEL_DIR / _name(current)
+    out = current.folder
     result = out / "policy"
     if not result.exists():
         _run(
@@ -157,6 +152,8 @@ def _keep_metrics(current: Round, lease: Lease, line: str) -> None:
     progress = {"done": found["step"], "total": found["total_steps"]} if "total_steps" in found else {}
     lease.update(**progress)  # before the row: who has lost the round writes nothing
     _keep_metric(current, found)
+    if "eval_loss" in found:
+        check_alarms(checked=current)  # those of held-out stories: no reason to wait for the end
 
 
 def _keep_metric(current: Round, line: dict[str, Any]) -> None:
@@ -188,7 +185,7 @@ def _write(current: Round, lease: Lease) -> None:
     for policy in dict.fromkeys((current.result, *current.baselines())):
         lease.update(state=State.WRITING, done=0, total=0)
         command = [sys.executable, "manage.py", "write_stories", "--policy", policy.name, "--json"]
-        log_path = settings.MODEL_DIR / _name(current) / "writer.log"
+        log_path = current.folder / "writer.log"
         others = WritingRun.objects.at_work().filter(policy=policy).exists()
         try:
             _run(lease, command, log_path, partial(_keep_progress, lease, note=policy == current.result))

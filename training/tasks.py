@@ -5,7 +5,7 @@ import time
 from celery import shared_task
 
 from annotate import simulated
-from training import promotion, rounds, schedule
+from training import notices, promotion, rounds, schedule
 from training.run import work_on
 
 
@@ -33,6 +33,19 @@ def launch_due_round() -> None:
 @shared_task
 def promote_due_round() -> None:
     promotion.promote_if_due()
+
+
+@shared_task
+def send_notices() -> None:
+    """Write down what has happened, and send what is due: also what a dead worker has left."""
+    notices.record_events()
+    for delivery_id in notices.due():
+        send_notice.delay(delivery_id)
+
+
+@shared_task(soft_time_limit=60)  # a receiver may send its answer a byte at a time
+def send_notice(delivery_id: int) -> None:
+    notices.send(delivery_id)
 
 
 @shared_task

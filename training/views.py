@@ -15,8 +15,8 @@ from annotate.models import Place
 from annotate.permissions import AdminRequest, admin_required
 from generation.models import Policy
 from training import report, schedule
-from training.forms import LaunchForm, ScheduleForm
-from training.models import Round
+from training.forms import LaunchForm
+from training.models import Proposal, Round
 from training.rounds import (
     CannotDecide,
     CannotLaunch,
@@ -27,6 +27,7 @@ from training.rounds import (
 )
 from training.tasks import run_round, simulate_experts
 from training.templatetags.figures import plain
+from training.views_schedules import cards
 
 
 @admin_required
@@ -49,17 +50,6 @@ def launch(request: AdminRequest) -> HttpResponse:
         return redirect("rounds")
     transaction.on_commit(partial(run_round.delay, launched.pk))
     return redirect("show_round", launched.number)
-
-
-@admin_required
-@require_POST
-def save_schedule(request: HttpRequest) -> HttpResponse:
-    form = ScheduleForm(request.POST, instance=schedule.the_schedule())
-    if not form.is_valid():
-        return _rounds_page(request, schedule_form=form, status=422)
-    form.save()
-    messages.success(request, _("The schedule is saved."))
-    return redirect("rounds")
 
 
 @admin_required
@@ -137,10 +127,10 @@ def _get_round(number: int) -> Round:
     return get_object_or_404(Round.objects.select_related("policy", "result", "launched_by"), number=number)
 
 
-def _launch_form(suggested_smoothing: float | None) -> LaunchForm:
-    last = Round.objects.first()
+def _launch_form(suggested_smoothing: float | None, proposal: Proposal | None) -> LaunchForm:
+    last = proposal or Round.objects.first()
     simulated = last.include_simulated if last else settings.DEMO
-    values = schedule.defaults()
+    values = proposal.round_settings if proposal else schedule.defaults()
     return LaunchForm(
         initial={**values, "learning_rate": plain(values["learning_rate"]), "include_simulated": simulated},
         suggested_smoothing=suggested_smoothing,
@@ -151,19 +141,20 @@ def _rounds_page(
     request: HttpRequest,
     *,
     launch_form: LaunchForm | None = None,
-    schedule_form: ScheduleForm | None = None,
     status: int = 200,
 ) -> HttpResponse:
     """With the forms as they were sent, or fresh ones."""
     pairs = report.collected()
+    proposal = Proposal.objects.open().first()
     context = {
         "rows": report.rows(),
         "policy": Policy.objects.current(),
         "pairs": pairs,
         "open_places": Place.objects.free().count(),
         "undecided": Round.objects.undecided().first(),
-        "launch_form": launch_form or _launch_form(pairs.smoothing),
-        "schedule_form": schedule_form or ScheduleForm(instance=schedule.the_schedule()),
+        "launch_form": launch_form or _launch_form(pairs.smoothing, proposal if "proposed" in request.GET else None),
+        "schedules": cards(),
+        "proposal": proposal,
         "demo": settings.DEMO,
     }
     return render(request, "training/rounds.html", context, status=status)

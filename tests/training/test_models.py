@@ -1,12 +1,26 @@
 """What must always hold is a database constraint: each is broken here once."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.db import IntegrityError, transaction
 
 from tests.factories import make_policy
-from training.models import LIMITS, Alarm, AlarmLimits, Round, RoundMetric, Schedule, State, Watched
+from training.models import (
+    LIMITS,
+    Alarm,
+    AlarmLimits,
+    Delivery,
+    Destination,
+    PromotionRule,
+    Proposal,
+    Round,
+    RoundMetric,
+    Schedule,
+    State,
+    Watched,
+)
 
 pytestmark = pytest.mark.django_db
 SHA = "a" * 64
@@ -99,16 +113,86 @@ def test_the_database_refuses_a_second_row_of_limits() -> None:
         AlarmLimits.objects.create()
 
 
-def test_the_database_refuses_a_second_schedule() -> None:
-    Schedule.objects.create()
-    with pytest.raises(IntegrityError, match="schedule_only_one"), transaction.atomic():
-        Schedule.objects.create()
+@pytest.mark.parametrize(
+    ("constraint", "fields"),
+    [
+        ("schedule_wants_pairs", {"min_new_pairs": 0}),
+        ("schedule_every_minute_at_most", {"every_minutes": 0}),
+        ("schedule_when_known", {"when": "never"}),
+        ("schedule_act_known", {"act": "sing"}),
+        ("schedule_weekly_says_when", {"when": "weekly", "weekdays": [7]}),
+        ("schedule_weekly_says_when", {"when": "weekly", "at": "02:00"}),
+        ("schedule_weekdays_of_a_week", {"weekdays": [8]}),
+        ("schedule_agreement_has_a_floor", {"agreement_by": "alpha"}),
+        ("schedule_agreement_has_a_floor", {"agreement_by": "alpha", "agreement_floor": 1.5}),
+        ("schedule_agreement_has_a_floor", {"agreement_by": "share", "agreement_floor": float("nan")}),
+        ("schedule_agreement_has_a_floor", {"agreement_floor": 0.5}),
+        ("schedule_settings_of_something", {"settings_of": "round"}),
+    ],
+)
+def test_the_database_refuses_a_schedule_that_means_nothing(constraint: str, fields: dict[str, Any]) -> None:
+    with pytest.raises(IntegrityError, match=constraint), transaction.atomic():
+        Schedule.objects.create(**fields)
+
+
+def test_the_database_refuses_a_second_promotion_rule_and_a_second_open_proposal() -> None:
+    PromotionRule.objects.create()
+    with pytest.raises(IntegrityError, match="promotion_rule_only_one"), transaction.atomic():
+        PromotionRule.objects.create()
+    values = {"policy": make_policy(), "round_settings": {}, "pairs": 3}
+    Proposal.objects.create(**values)
+    with pytest.raises(IntegrityError, match="proposal_one_open"), transaction.atomic():
+        Proposal.objects.create(**values)
+
+
+HOOK = {"channel": "webhook", "url": "https://example.org", "secret": "x"}
 
 
 @pytest.mark.parametrize(
-    ("constraint", "field"),
-    [("schedule_wants_pairs", "min_new_pairs"), ("schedule_every_minute_at_most", "every_minutes")],
+    ("constraint", "fields"),
+    [
+        ("destination_is_one_or_the_other", {"channel": "email"}),
+        ("destination_is_one_or_the_other", {**HOOK, "url": "ftp://example.org"}),
+        ("destination_is_one_or_the_other", {**HOOK, "secret": ""}),
+        ("destination_is_one_or_the_other", {**HOOK, "channel": "pigeon"}),
+        ("destination_events_known", {**HOOK, "events": ["noise"]}),
+    ],
 )
-def test_the_database_refuses_a_schedule_of_nothing(constraint: str, field: str) -> None:
+def test_the_database_refuses_a_destination_that_is_none(constraint: str, fields: dict[str, Any]) -> None:
     with pytest.raises(IntegrityError, match=constraint), transaction.atomic():
-        Schedule.objects.create(**{field: 0})
+        Destination.objects.create(**fields)
+
+
+def test_the_database_refuses_a_webhook_twice() -> None:
+    Destination.objects.create(**HOOK)
+    with pytest.raises(IntegrityError, match="destination_url_once"), transaction.atomic():
+        Destination.objects.create(**HOOK)
+
+
+@pytest.mark.parametrize(
+    ("constraint", "fields"),
+    [
+        ("delivery_once_an_event", {}),
+        ("delivery_event_known", {"event": "noise"}),
+        ("delivery_of_a_round_or_a_test", {"event": "test"}),
+        ("delivery_of_a_round_or_a_test", {"round": None}),
+        ("delivery_sent_when", {"event": "ended", "state": "sent"}),
+        ("delivery_sent_when", {"event": "ended", "state": "lost"}),
+    ],
+)
+def test_the_database_refuses_a_delivery_that_breaks(constraint: str, fields: dict[str, Any]) -> None:
+    found = make_round()
+    values = {"destination": Destination.objects.create(**HOOK), "round": found, "event": "failed"}
+    values["happened_at"] = found.created_at
+    Delivery.objects.create(**values)
+    with pytest.raises(IntegrityError, match=constraint), transaction.atomic():
+        Delivery.objects.create(**{**values, **fields})
+
+
+def test_a_round_remembers_since_when_it_is_in_its_state() -> None:
+    found = make_round()
+    Round.objects.update(state_since=found.created_at - timedelta(hours=1))
+    Round.objects.filter(pk=found.pk).update(state=State.QUEUED, done=1)
+    assert Round.objects.get().state_since == found.created_at - timedelta(hours=1)
+    Round.objects.filter(pk=found.pk).update(state=State.TRAINING)
+    assert Round.objects.get().state_since >= found.created_at

@@ -13,7 +13,7 @@ from config.celery import app
 from generation.models import Policy, Prompt
 from tests.factories import make_expert, make_policy
 from tests.training.stories import decayed, healthy, judge, judge_all, judged_round, write_for
-from training.models import Round, Schedule, State
+from training.models import PromotionRule, Round, State
 from training.promotion import may_promote_itself, promote_if_due, reasons_against
 from training.tasks import promote_due_round
 
@@ -21,8 +21,8 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture(autouse=True)
-def _schedule(db: None) -> None:
-    Schedule.objects.create(promote_automatically=True)
+def _rule(db: None) -> None:
+    PromotionRule.objects.create(automatic=True)
 
 
 def after_the_beat() -> Round:
@@ -41,7 +41,7 @@ def test_a_round_that_clearly_wins_without_alarms_promotes_itself() -> None:
 
 
 def test_it_is_off_until_an_admin_switches_it_on() -> None:
-    Schedule.objects.all().delete()
+    PromotionRule.objects.all().delete()
     judge_all(judged_round())
     assert after_the_beat().state == State.JUDGING
 
@@ -92,22 +92,20 @@ def test_it_decides_once() -> None:
 
 
 class TestSimulatedExperts:
-    def judged(self, *, round_counts: bool, schedule_counts: bool) -> Round:
-        Schedule.objects.update(include_simulated=schedule_counts)
+    def judged(self, *, round_counts: bool, rule_counts: bool) -> Round:
+        PromotionRule.objects.update(include_simulated=rule_counts)
         shown = judged_round(include_simulated=round_counts)
         judge_all(shown, experts=[make_expert(simulated=True) for _ in range(3)])
         return after_the_beat()
 
-    @pytest.mark.parametrize(("round_counts", "schedule_counts"), [(False, False), (True, False), (False, True)])
-    def test_they_promote_nothing_unless_round_and_schedule_count_them(
-        self, round_counts: bool, schedule_counts: bool
-    ) -> None:
-        done = self.judged(round_counts=round_counts, schedule_counts=schedule_counts)
+    @pytest.mark.parametrize(("round_counts", "rule_counts"), [(False, False), (True, False), (False, True)])
+    def test_they_promote_nothing_unless_round_and_rule_count_them(self, round_counts: bool, rule_counts: bool) -> None:
+        done = self.judged(round_counts=round_counts, rule_counts=rule_counts)
         assert done.state == State.JUDGING
         assert "Not enough judgements against base that count: n = 0" in done.message
 
     def test_a_demonstration_may_count_them(self) -> None:
-        assert self.judged(round_counts=True, schedule_counts=True).state == State.PROMOTED
+        assert self.judged(round_counts=True, rule_counts=True).state == State.PROMOTED
 
 
 def test_a_round_that_beats_the_one_before_but_loses_to_the_base_is_left_to_an_admin() -> None:

@@ -8,7 +8,7 @@ from annotate.models import Comparison
 from generation.models import Policy
 from tests.factories import judge_by_story, make_comparison, make_evaluation, make_expert, make_policy, make_story
 from tests.training.test_models import make_round
-from training.models import Round, Schedule, State
+from training.models import Round, State
 from training.report import Collected
 
 pytestmark = pytest.mark.django_db
@@ -209,19 +209,6 @@ class TestDecisions:
         make_round(policy=policy, state=State.TRAINING)
         page = text(admin.post("/rounds/1/promote/", follow=True))
         assert "only a round that is being judged can be promoted or rejected" in page
-
-
-class TestSchedule:
-    def test_an_admin_changes_it(self, admin: Client) -> None:
-        admin.post("/rounds/schedule/", {"enabled": "on", "min_new_pairs": "50", "every_minutes": "5"})
-        found = Schedule.objects.get()
-        assert (found.enabled, found.min_new_pairs, found.every_minutes) == (True, 50, 5)
-
-    def test_nonsense_is_refused_and_changes_nothing(self, admin: Client) -> None:
-        Schedule.objects.create(min_new_pairs=70)
-        response = admin.post("/rounds/schedule/", {"min_new_pairs": "-3", "every_minutes": "5"})
-        assert response.status_code == 422
-        assert Schedule.objects.get().min_new_pairs == 70
 
 
 def test_simulated_experts_can_be_asked_only_in_a_demo(admin: Client, settings) -> None:

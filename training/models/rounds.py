@@ -1,6 +1,7 @@
-"""How the next policy is made: rounds and their schedule."""
+"""Rounds, their figures, and what is watched in them."""
 
-from typing import Self
+from pathlib import Path
+from typing import Any, Self
 
 from django.conf import settings
 from django.db import models
@@ -35,6 +36,13 @@ class RoundQuerySet(models.QuerySet["Round"]):
         """Rounds that are not over: at work, or waiting for an admin to promote or reject."""
         return self.filter(state__in=UNDECIDED)
 
+    def update(self, **values: Any) -> int:
+        """As Django's; a row whose state changes remembers since when it is in the new one."""
+        if "state" in values:
+            same = models.When(state=values["state"], then=F("state_since"))
+            values.setdefault("state_since", models.Case(same, default=Now()))
+        return super().update(**values)
+
     def untaken(self) -> Self:
         """Rounds at work that no process holds, or whose holder has gone silent."""
         return self.at_work().filter(Q(lease_until=None) | Q(lease_until__lt=Now()))
@@ -45,6 +53,7 @@ class Round(models.Model):
 
     number = models.PositiveIntegerField(unique=True)
     state = models.CharField(max_length=12, choices=State, default=State.QUEUED)
+    state_since = models.DateTimeField(db_default=Now(), help_text="kept by RoundQuerySet.update")
     policy = models.ForeignKey(Policy, on_delete=models.PROTECT, related_name="rounds")
     result = models.OneToOneField(Policy, null=True, blank=True, on_delete=models.PROTECT, related_name="made_by")
     launched_by = models.ForeignKey(
@@ -130,6 +139,11 @@ class Round(models.Model):
     def percent(self) -> int:
         return min(100 * self.done // self.total, 100) if self.total else 0
 
+    @property
+    def folder(self) -> Path:
+        """Of the round's files. Not by the number alone: another database's round 1 may lie in the same place."""
+        return Path(settings.MODEL_DIR) / f"round-{self.number}-{self.created_at:%Y%m%dT%H%M%S%f}"
+
     def baselines(self) -> list[Policy]:
         """The policies that the result is compared with: the one before it, and the base if that is another."""
         return list(dict.fromkeys((self.policy, self.policy.lineage()[-1])))
@@ -150,7 +164,8 @@ class RoundMetric(models.Model):
     again replaces itself.
 
     kl: nats a story. logps_chosen: sum over a story, nats; logps_change: of it against the reference, nats
-    a token. Null in rounds from before they were kept. stories, tokens: what a held-out kl is of.
+    a token. Null in rounds from before they were kept. stories, tokens: what a held-out kl is of. The rates are of
+    this step; memory, in bytes, the peak up to it: resident, and allocated on a CUDA device if there is one.
     """
 
     round = models.ForeignKey(Round, on_delete=models.CASCADE, related_name="metrics")
@@ -167,6 +182,11 @@ class RoundMetric(models.Model):
     kl = models.FloatField()
     stories = models.PositiveIntegerField(null=True)
     tokens = models.PositiveIntegerField(null=True)
+    pairs_per_second = models.FloatField(null=True)
+    tokens_per_second = models.FloatField(null=True)
+    memory_resident = models.BigIntegerField(null=True)
+    memory_cuda = models.BigIntegerField(null=True)
+    at = models.DateTimeField(auto_now=True, null=True)
 
     objects = RoundMetricQuerySet.as_manager()
 
@@ -297,28 +317,3 @@ class AlarmLimits(models.Model):
 
     def __str__(self) -> str:
         return "limits of the alarms"
-
-
-class Schedule(models.Model):
-    """When a round is launched by itself. There is one row."""
-
-    enabled = models.BooleanField(_("launch rounds automatically"), default=False)
-    min_new_pairs = models.PositiveIntegerField(_("when there are at least this many new pairs"), default=200)
-    every_minutes = models.PositiveIntegerField(_("look every … minutes"), default=60)
-    include_simulated = models.BooleanField(_("simulated experts count"), default=False)
-    looked_at = models.DateTimeField(null=True, blank=True)
-    promote_automatically = models.BooleanField(
-        _("promote a round by itself"),
-        default=False,
-        help_text=_("once all its blind comparisons are judged, if it clearly wins and no alarm is raised"),
-    )
-
-    class Meta:
-        constraints = [
-            models.UniqueConstraint(models.Value(1), name="schedule_only_one"),
-            models.CheckConstraint(condition=Q(min_new_pairs__gte=1), name="schedule_wants_pairs"),
-            models.CheckConstraint(condition=Q(every_minutes__gte=1), name="schedule_every_minute_at_most"),
-        ]
-
-    def __str__(self) -> str:
-        return f"every {self.every_minutes} min at {self.min_new_pairs} pairs"

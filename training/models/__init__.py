@@ -1,0 +1,54 @@
+"""How the next policy is made: rounds, what is watched in them, and their schedule."""
+
+from training.models.notices import OF_ROUNDS, Channel, Delivery, Destination, Event, Sending
+from training.models.rounds import (
+    AT_WORK,
+    LIMITS,
+    UNDECIDED,
+    Alarm,
+    AlarmLimits,
+    Round,
+    RoundMetric,
+    RoundMetricQuerySet,
+    RoundQuerySet,
+    State,
+    Watched,
+)
+from training.models.schedules import (
+    WEEKDAYS,
+    Act,
+    AgreementBy,
+    PromotionRule,
+    Proposal,
+    Schedule,
+    SettingsOf,
+    When,
+)
+
+__all__ = [
+    "AT_WORK",
+    "LIMITS",
+    "OF_ROUNDS",
+    "UNDECIDED",
+    "WEEKDAYS",
+    "Act",
+    "AgreementBy",
+    "Alarm",
+    "AlarmLimits",
+    "Channel",
+    "Delivery",
+    "Destination",
+    "Event",
+    "PromotionRule",
+    "Proposal",
+    "Round",
+    "RoundMetric",
+    "RoundMetricQuerySet",
+    "RoundQuerySet",
+    "Schedule",
+    "Sending",
+    "SettingsOf",
+    "State",
+    "Watched",
+    "When",
+]

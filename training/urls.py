@@ -1,11 +1,12 @@
 from django.urls import path
 
-from training import views, views_figures
+from training import views, views_figures, views_launch
 
 # mounted at /rounds/
 urlpatterns = [
     path("", views.rounds, name="rounds"),
-    path("launch/", views.launch, name="launch"),
+    path("new/", views_launch.set_up_round, name="set_up_round"),
+    path("launch/", views_launch.launch, name="launch"),
     path("schedule/", views.save_schedule, name="save_schedule"),
     path("simulate/", views.simulate_judgements, name="simulate_judgements"),
     path("dashboard/", views_figures.dashboard, name="dashboard"),

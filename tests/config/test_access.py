@@ -66,6 +66,7 @@ RULES = {
     "start_reading": ADMIN,
     "rounds": ADMIN,
     "launch": ADMIN,
+    "set_up_round": ADMIN,
     "save_schedule": ADMIN,
     "simulate_judgements": ADMIN,
     "show_round": ADMIN,

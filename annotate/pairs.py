@@ -67,7 +67,8 @@ class Edited:
 class PreferencePair:
     """`chosen` is preferred to `rejected` by `judgements_for` experts against `judgements_against`.
 
-    weight is (judgements_for - judgements_against) / (judgements_for + judgements_against), in (0, 1].
+    weight is factor * (judgements_for - judgements_against) / (judgements_for + judgements_against), in (0, 1].
+    factor: what a round makes of it, if older pairs are to count less there.
     """
 
     chosen: Story | Edited
@@ -76,10 +77,12 @@ class PreferencePair:
     judgements_against: int
     simulated_judgements: int
     criterion: str = OVERALL
+    factor: float = 1.0
 
     @property
     def weight(self) -> float:
-        return (self.judgements_for - self.judgements_against) / (self.judgements_for + self.judgements_against)
+        lead = self.judgements_for - self.judgements_against
+        return self.factor * lead / (self.judgements_for + self.judgements_against)
 
 
 @dataclass(frozen=True)

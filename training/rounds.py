@@ -23,15 +23,11 @@ from annotate.models import Comparison
 from annotate.pairs import preference_judgements, preference_pairs
 from generation.models import Policy
 from generation.policies import make_current
-from training.dpo.settings import BadSettings, DPOSettings
+from training.launching import CannotLaunch, not_over, prepare
 from training.models import Round, State
 
 LEASE = timedelta(seconds=30)
 MAX_ATTEMPTS = 5
-
-
-class CannotLaunch(ValueError):
-    """A round cannot be launched now; the message says why and what to do."""
 
 
 class CannotDecide(ValueError):
@@ -71,27 +67,16 @@ def new_pair_count(policy: Policy, *, include_simulated: bool) -> int:
 def launch_round(*, by: User | None = None, include_simulated: bool = False, **settings: Any) -> Round:
     """Queue a round that starts from the current policy. Raises CannotLaunch.
 
-    It does not enqueue: that is the caller's edge, on commit.
+    settings: columns of Round, and `selection` (training/selection.py). It does not enqueue: that is the caller's
+    edge, on commit.
     """
-    policy = Policy.objects.current()
-    if policy is None:
-        raise CannotLaunch(_("There is no policy yet: run “make demo”, or register a base model first."))
-    judgements = preference_judgements(policy=policy, include_simulated=include_simulated)
-    if not preference_pairs(judgements):
-        raise CannotLaunch(
-            _("There are no preference pairs for %(policy)s yet: experts have to rank stories first.")
-            % {"policy": policy.name}
-        )
-    try:
-        DPOSettings(**settings).check()
-    except (BadSettings, TypeError) as error:
-        raise CannotLaunch(str(error)) from error
+    launch = prepare(include_simulated=include_simulated, **settings)
+    policy, chosen = launch.policy, launch.selection.as_json()
+    values = {**launch.settings, "include_simulated": include_simulated, "selection": chosen}
     number = (Round.objects.aggregate(last=Max("number"))["last"] or 0) + 1
     try:
         with transaction.atomic():
-            launched = Round.objects.create(
-                number=number, policy=policy, launched_by=by, include_simulated=include_simulated, **settings
-            )
+            launched = Round.objects.create(number=number, policy=policy, launched_by=by, **values)
             # from here on no round waits for its decision, so the policy in use stays what it is
             if Policy.objects.current() != policy:
                 raise CannotLaunch(_("Another policy was promoted just now. Launch again."))
@@ -100,10 +85,7 @@ def launch_round(*, by: User | None = None, include_simulated: bool = False, **s
         other = Round.objects.undecided().first()
         if other is None:
             raise
-        raise CannotLaunch(
-            _("Round %(number)d is not over: wait for it, or promote, reject or cancel it first.")
-            % {"number": other.number}
-        ) from error
+        raise not_over(other) from error
 
 
 def take_round(round_id: int) -> Lease | None:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from django.conf import settings
 from django.db import transaction
 
 from annotate.comparisons import open_evaluation_comparisons
-from annotate.pairs import NoPairs, preference_judgements, preference_pairs, write_export
+from annotate.pairs import NoPairs, write_export
 from generation.engines import processes
 from generation.engines.values import EngineError
 from generation.heartbeat import beating
@@ -30,17 +31,16 @@ from generation.runs import cancel_of_policy
 from generation.writers import announce_adapter
 from training.alarms import check_alarms
 from training.dpo.settings import OUT_OF_MEMORY
+from training.launching import TRAINER_SETTINGS, trainer_stages
 from training.models import Round, RoundMetric, State
 from training.rounds import LEASE, Lease, LeaseLost, end_round
+from training.selection import Selection, pairs
+from training.steps import counted_on, metric_files, read_lines
 
 log = logging.getLogger(__name__)
 
 HEARTBEAT = 1.0  # seconds
 CANCELLED = "Cancelled by an admin. All judgements are kept: launch a new round when you like."
-TRAINER_SETTINGS = (
-    "method", "loss", "beta", "sft_weight", "label_smoothing", "learning_rate", "epochs", "batch_pairs", "eval_share",
-    "seed",
-)  # fmt: skip
 METRICS = [field.name for field in RoundMetric._meta.concrete_fields if field.name not in ("id", "round", "step")]
 
 
@@ -80,9 +80,9 @@ def _freeze(current: Round, lease: Lease) -> None:
     if current.export_path:
         return
     lease.update(state=State.FREEZING)
-    judgements = preference_judgements(policy=current.policy, include_simulated=current.include_simulated)
+    selection = Selection.of(current.selection, simulated=current.include_simulated)
     path = settings.EXPORT_DIR / f"{current.folder.name}.jsonl"
-    export = write_export(preference_pairs(judgements), path)
+    export = write_export(pairs(selection, current.policy), path)
     lease.update(export_path=str(export.path), export_sha256=export.sha256, pair_count=export.count)
 
 
@@ -94,10 +94,8 @@ def _train(current: Round, lease: Lease) -> None:
     out = current.folder
     result = out / "policy"
     if not result.exists():
-        _run(
-            lease, _trainer_command(current, out), out / "trainer.log", lambda line: _keep_metrics(current, lease, line)
-        )
-    _keep_missed_metrics(current, out / "metrics.jsonl")
+        _run(lease, _trainer_command(current, out), out / "trainer.log", partial(_keep_metrics, current, lease, out))
+    _keep_missed_metrics(current, out)
     name = f"round-{current.number}"
     if current.method == "lora":
         _announce(current, result)
@@ -136,6 +134,13 @@ def _trainer_command(current: Round, out: Path) -> list[str]:
     command += ["--model", current.policy.path, "--data", current.export_path, "--out", str(out)]
     for name in TRAINER_SETTINGS:
         command += [f"--{name.replace('_', '-')}", str(getattr(current, name))]
+    if current.reference == "base":
+        command += ["--reference", current.policy.lineage()[-1].path]
+    if current.stages:
+        out.mkdir(parents=True, exist_ok=True)
+        config = out / "stages.json"
+        config.write_text(json.dumps({"stages": trainer_stages(current.stages)}))
+        command += ["--config", str(config)]
     return command
 
 
@@ -147,8 +152,8 @@ def _merged(lease: Lease, current: Round, out: Path) -> Path:
     return directory
 
 
-def _keep_metrics(current: Round, lease: Lease, line: str) -> None:
-    found = json.loads(line)
+def _keep_metrics(current: Round, lease: Lease, out: Path, line: str) -> None:
+    found = counted_on(current, out, json.loads(line))
     progress = {"done": found["step"], "total": found["total_steps"]} if "total_steps" in found else {}
     lease.update(**progress)  # before the row: who has lost the round writes nothing
     _keep_metric(current, found)
@@ -164,14 +169,11 @@ def _keep_metric(current: Round, line: dict[str, Any]) -> None:
     RoundMetric.objects.update_or_create(round=current, step=found["step"], held_out=held_out, defaults=values)
 
 
-def _keep_missed_metrics(current: Round, path: Path) -> None:
+def _keep_missed_metrics(current: Round, out: Path) -> None:
     """Lines that the trainer wrote while nobody listened: the process here may have died at the end."""
     known = set(current.metrics.values_list("step", "held_out"))
-    for line in path.read_text().splitlines() if path.exists() else ():
-        try:
-            found = json.loads(line)
-        except ValueError:  # torn
-            continue
+    for line in chain.from_iterable(map(read_lines, metric_files(current, out))):
+        found = counted_on(current, out, line)
         if (found["step"], "eval_loss" in found) not in known:
             _keep_metric(current, found)
 

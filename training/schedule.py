@@ -30,6 +30,12 @@ DEFAULTS: dict[str, Any] = {
     "epochs": 3,
     "batch_pairs": 16,
     "seed": 42,
+    "objectives": "",
+    "stages": [],
+    "reference": "policy",
+    "lora_rank": 16,
+    "lora_alpha": 0,
+    "selection": {},
 }
 
 

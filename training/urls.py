@@ -1,11 +1,12 @@
 from django.urls import path
 
-from training import views, views_figures, views_notices, views_schedules
+from training import views, views_figures, views_launch, views_notices, views_schedules
 
 # mounted at /rounds/
 urlpatterns = [
     path("", views.rounds, name="rounds"),
-    path("launch/", views.launch, name="launch"),
+    path("new/", views_launch.set_up_round, name="set_up_round"),
+    path("launch/", views_launch.launch, name="launch"),
     path("schedules/", views_schedules.schedules, name="schedules"),
     path("schedules/add/", views_schedules.add_schedule, name="add_schedule"),
     path("schedules/promotion/", views_schedules.save_promotion_rule, name="save_promotion_rule"),

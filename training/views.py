@@ -1,7 +1,6 @@
 """The admins' pages."""
 
 from collections.abc import Callable
-from functools import partial
 
 from django.conf import settings
 from django.contrib import messages
@@ -12,21 +11,17 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST, require_safe
 
 from annotate.models import Place
-from annotate.permissions import AdminRequest, admin_required
+from annotate.permissions import admin_required
 from generation.models import Policy
-from training import report, schedule
-from training.forms import LaunchForm
+from training import report
 from training.models import Proposal, Round
 from training.rounds import (
     CannotDecide,
-    CannotLaunch,
-    launch_round,
     promote_round,
     reject_round,
     request_cancel,
 )
-from training.tasks import run_round, simulate_experts
-from training.templatetags.figures import plain
+from training.tasks import simulate_experts
 from training.views_schedules import cards
 
 
@@ -34,22 +29,17 @@ from training.views_schedules import cards
 @require_safe
 def rounds(request: HttpRequest) -> HttpResponse:
     """All rounds with their win rates, and what the next one would be made of."""
-    return _rounds_page(request)
-
-
-@admin_required
-@require_POST
-def launch(request: AdminRequest) -> HttpResponse:
-    form = LaunchForm(request.POST)
-    if not form.is_valid():
-        return _rounds_page(request, launch_form=form, status=422)
-    try:
-        launched = launch_round(by=request.user, **form.cleaned_data)
-    except CannotLaunch as error:
-        messages.error(request, str(error))
-        return redirect("rounds")
-    transaction.on_commit(partial(run_round.delay, launched.pk))
-    return redirect("show_round", launched.number)
+    context = {
+        "rows": report.rows(),
+        "policy": Policy.objects.current(),
+        "pairs": report.collected(),
+        "open_places": Place.objects.free().count(),
+        "undecided": Round.objects.undecided().first(),
+        "schedules": cards(),
+        "proposal": Proposal.objects.open().first(),
+        "demo": settings.DEMO,
+    }
+    return render(request, "training/rounds.html", context)
 
 
 @admin_required
@@ -125,36 +115,3 @@ def _decide(request: HttpRequest, number: int, act: Callable[..., object], done:
 
 def _get_round(number: int) -> Round:
     return get_object_or_404(Round.objects.select_related("policy", "result", "launched_by"), number=number)
-
-
-def _launch_form(suggested_smoothing: float | None, proposal: Proposal | None) -> LaunchForm:
-    last = proposal or Round.objects.first()
-    simulated = last.include_simulated if last else settings.DEMO
-    values = proposal.round_settings if proposal else schedule.defaults()
-    return LaunchForm(
-        initial={**values, "learning_rate": plain(values["learning_rate"]), "include_simulated": simulated},
-        suggested_smoothing=suggested_smoothing,
-    )
-
-
-def _rounds_page(
-    request: HttpRequest,
-    *,
-    launch_form: LaunchForm | None = None,
-    status: int = 200,
-) -> HttpResponse:
-    """With the forms as they were sent, or fresh ones."""
-    pairs = report.collected()
-    proposal = Proposal.objects.open().first()
-    context = {
-        "rows": report.rows(),
-        "policy": Policy.objects.current(),
-        "pairs": pairs,
-        "open_places": Place.objects.free().count(),
-        "undecided": Round.objects.undecided().first(),
-        "launch_form": launch_form or _launch_form(pairs.smoothing, proposal if "proposed" in request.GET else None),
-        "schedules": cards(),
-        "proposal": proposal,
-        "demo": settings.DEMO,
-    }
-    return render(request, "training/rounds.html", context, status=status)

@@ -69,6 +69,7 @@ RULES = {
     "schedules": ADMIN,
     "add_schedule": ADMIN,
     "edit_schedule": ADMIN,
+    "set_up_round": ADMIN,
     "save_schedule": ADMIN,
     "remove_schedule": ADMIN,
     "save_promotion_rule": ADMIN,

@@ -6,10 +6,11 @@ import pytest
 from django.db.models.functions import Now
 
 from annotate.models import Comparison
+from annotate.pairs import PreferencePair
 from generation.models import Policy
 from generation.policies import make_current
 from tests.factories import judge_by_story, make_comparison, make_evaluation, make_expert, make_policy
-from training import rounds, schedule
+from training import launching, rounds, schedule
 from training.models import Round, State
 from training.rounds import (
     CannotDecide,
@@ -23,6 +24,7 @@ from training.rounds import (
     request_cancel,
     take_round,
 )
+from training.selection import Selection, pairs
 
 pytestmark = pytest.mark.django_db
 
@@ -88,11 +90,13 @@ class TestLaunch:
             launch_round(**{**schedule.DEFAULTS, **wrong})
 
     def test_a_promotion_in_between_is_noticed(self, policy: Policy, monkeypatch) -> None:
-        def promote_meanwhile(*args: object) -> list[int]:
-            make_current(policy=make_policy("round-9", parent=policy))
-            return [1]
+        found = pairs(Selection(), policy)
 
-        monkeypatch.setattr(rounds, "preference_pairs", promote_meanwhile)
+        def promote_meanwhile(*args: object) -> list[PreferencePair]:
+            make_current(policy=make_policy("round-9", parent=policy))
+            return found
+
+        monkeypatch.setattr(launching.selections, "pairs", promote_meanwhile)
         with pytest.raises(CannotLaunch, match="promoted just now"):
             launch()
         assert not Round.objects.exists()

@@ -130,7 +130,7 @@ def figures(measured: Measured, case: Case) -> dict[str, Any]:
 def utilization(tokens_per_second: float, case: Case) -> float | None:
     import torch
 
-    from training.dpo.estimate import shapes
+    from training.dpo.shapes import shapes
 
     name = torch.cuda.get_device_name() if case.device == "cuda" else ""
     peak = next((flops for chip, flops in PEAK_FLOPS.items() if chip in name), None)

@@ -257,8 +257,9 @@ class Reporter:
 
 def _wants(run: Any, groups: list[Any]) -> str:
     """A comparison is not cut: the largest may be more than the micro-batch."""
-    from training.dpo.estimate import free_memory, gigabytes, memory, shapes
+    from training.dpo.estimate import free_memory
     from training.dpo.plan import group_tokens
+    from training.dpo.shapes import gigabytes, memory, shapes
 
     device, bf16 = run.processes.device(), run.precision() == "bf16"
     tokens = max(run.micro_batch_tokens(), *map(group_tokens, groups))

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from training.dpo.linear import onednn_is_faster, product
+from training.dpo.shapes import CHUNK
 
-CHUNK = 1 << 25  # logits at once: 128 MiB in fp32
 GPU_CHUNKS = 8  # a GPU takes so many at once: small products would leave it idle
 
 

@@ -11,10 +11,11 @@ from generation.engines.loading import check_model_directory, context_length
 from generation.engines.values import weights_hash
 from training.dpo.data import Dataset, Group, read_pairs
 from training.dpo.distributed import Processes
-from training.dpo.estimate import Shapes, free_memory, memory, shapes
+from training.dpo.estimate import free_memory
 from training.dpo.plan import Batch, group_tokens
 from training.dpo.policy import precision_of
 from training.dpo.settings import BadSettings, DPOSettings
+from training.dpo.shapes import Shapes, memory, shapes
 
 # tokens in the model at once, at most. A CPU gains nothing from more, and its caches and memory lose.
 CPU_TOKENS, GPU_TOKENS = 1024, 16384

@@ -10,6 +10,7 @@ from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
 from generation.models import Policy
+from training.limits import round_constraints
 
 
 class State(models.TextChoices):
@@ -26,6 +27,18 @@ class State(models.TextChoices):
 
 AT_WORK = (State.QUEUED, State.FREEZING, State.TRAINING, State.WRITING)  # a process works on it, or should
 UNDECIDED = (*AT_WORK, State.JUDGING)
+
+
+LOSSES = [
+    ("sigmoid", _("DPO")),
+    ("sigmoid_norm", _("DPO, averaged over the length")),
+    ("robust", _("robust DPO: allows for pairs judged the wrong way round")),
+    ("ipo", _("IPO: aims at a fixed margin")),
+    ("hinge", _("hinge: only pairs without a margin yet")),
+    ("apo_zero", _("APO-zero: chosen stories up, rejected ones down")),
+    ("apo_down", _("APO-down: for a policy better than the chosen stories")),
+]
+REFERENCES = [("policy", _("the policy before")), ("base", _("the base model"))]
 
 
 class RoundQuerySet(models.QuerySet["Round"]):
@@ -62,9 +75,18 @@ class Round(models.Model):
 
     include_simulated = models.BooleanField(_("simulated experts count"), default=False)
     method = models.CharField(_("weights"), max_length=8, choices=[("full", _("full weights")), ("lora", "LoRA")])
-    loss = models.CharField(
-        _("loss"), max_length=16, choices=[("sigmoid", _("DPO")), ("sigmoid_norm", _("DPO, averaged over the length"))]
+    selection = models.JSONField(default=dict, blank=True, help_text="training.selection.Selection, without simulated")
+    objectives = models.CharField(max_length=200, blank=True, help_text="criterion=weight,...; empty: all pairs alike")
+    stages = models.JSONField(default=list, blank=True, help_text="of {criterion, beta}, one after the other")
+    reference = models.CharField(
+        _("reference"),
+        max_length=8,
+        default="policy",
+        choices=REFERENCES,
     )
+    lora_rank = models.PositiveSmallIntegerField(_("LoRA rank"), default=16)
+    lora_alpha = models.PositiveSmallIntegerField(_("LoRA alpha"), default=0, help_text="0: twice the rank")
+    loss = models.CharField(_("loss"), max_length=16, choices=LOSSES)
     beta = models.FloatField(default=0.2)
     sft_weight = models.FloatField(_("weight of the SFT term"), default=0.0)
     label_smoothing = models.FloatField(_("share of pairs judged the wrong way round"), default=0.0)
@@ -122,6 +144,7 @@ class Round(models.Model):
             models.CheckConstraint(
                 condition=Q(eval_share__gte=0, eval_share__lte=0.5), name="round_trains_on_half_or_more"
             ),
+            *round_constraints(),
         ]
 
     def __str__(self) -> str:

@@ -14,8 +14,9 @@ from generation.engines.loading import load_model
 from generation.engines.values import EngineError
 from tests.training.dpo.helpers import changed_model
 from tests.training.dpo.naive import tied_model
-from training.dpo.estimate import Shapes, free_memory, gigabytes, memory, shapes, what_would_fit
+from training.dpo.estimate import free_memory, what_would_fit
 from training.dpo.settings import DPOSettings
+from training.dpo.shapes import Shapes, gigabytes, memory, shapes
 
 CPU = torch.device("cpu")
 SEVEN_B = Shapes(7_000_000_000, 2_000_000, layers=32, hidden=4096, intermediate=11008, vocabulary=32000)

@@ -9,10 +9,10 @@ from generation.engines.values import EngineError
 from tests.training.dpo.helpers import changed_model
 from training.dpo.data import Group
 from training.dpo.distributed import Processes
-from training.dpo.estimate import Shapes, memory
 from training.dpo.plan import Work
 from training.dpo.run import CPU_TOKENS, GPU_TOKENS, LEAST_TOKENS, Run, tokens_that_fit
 from training.dpo.settings import BadSettings, DPOSettings
+from training.dpo.shapes import Shapes, memory
 
 ONE_BILLION = Shapes(10**9, linear_sides=10**6, layers=24, hidden=2048, intermediate=8192, vocabulary=32_000)
 

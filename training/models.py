@@ -9,6 +9,7 @@ from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
 from generation.models import Policy
+from training.changes import PolicyChange  # noqa: F401  a model of this app
 
 
 class State(models.TextChoices):

@@ -80,6 +80,11 @@ def _name(current: Round) -> str:
     return f"round-{current.number}-{current.created_at:%Y%m%dT%H%M%S%f}"
 
 
+def folder_of(shown: Round) -> Path:
+    """Where the trainer puts the round's checkpoints, weights and logs."""
+    return Path(settings.MODEL_DIR) / _name(shown)
+
+
 def _freeze(current: Round, lease: Lease) -> None:
     """The pairs as they are now, in a file that never changes: path, count and SHA-256 on the round."""
     if current.export_path:
@@ -186,6 +191,8 @@ def _write(current: Round, lease: Lease) -> None:
     """
     assert current.result is not None
     for policy in dict.fromkeys((current.result, *current.baselines())):
+        if policy.weights_deleted_at:
+            continue  # it is compared by the stories that it has
         lease.update(state=State.WRITING, done=0, total=0)
         command = [sys.executable, "manage.py", "write_stories", "--policy", policy.name, "--json"]
         log_path = settings.MODEL_DIR / _name(current) / "writer.log"

@@ -109,12 +109,14 @@ def cancel(request: HttpRequest, number: int) -> HttpResponse:
 
 @admin_required
 @require_POST
-def promote(request: HttpRequest, number: int) -> HttpResponse:
+def promote(request: AdminRequest, number: int) -> HttpResponse:
     """An admin may overrule alarms, but not overlook them."""
     if _get_round(number).alarms.exists() and "in_spite_of_alarms" not in request.POST:
         messages.error(request, _("This round has alarms. Read them, and tick that you promote it in spite of them."))
         return redirect("show_round", number)
-    return _decide(request, number, promote_round, _("Promoted: its stories are before the experts now."))
+    return _decide(
+        request, number, partial(promote_round, by=request.user), _("Promoted: its stories are before the experts now.")
+    )
 
 
 @admin_required

@@ -8,7 +8,8 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
-from annotate.models import Comparison, Place, Purpose
+from annotate.models import Comparison, Place, Purpose, Report
+from annotate.models.reports import Outcome, Subject
 from annotate.queue import lock_queue, refresh_queue
 from generation.models import Policy, Prompt, Split, Story
 
@@ -58,6 +59,22 @@ def close_comparisons(comparisons: Iterable[Comparison]) -> int:
     closed = Comparison.objects.open().filter(pk__in=ids).update(closed_at=timezone.now())
     refresh_queue(ids)
     return closed
+
+
+@transaction.atomic
+def reopen_preference_comparisons(*, policy: Policy) -> int:
+    """Put the policy's closed comparisons before experts again, and open those that it has not had.
+
+    One that an admin has called impossible to rank stays closed. Returns how many are open that were not.
+    """
+    lock_queue()
+    upheld = Report.objects.filter(subject=Subject.CANNOT_RANK, outcome=Outcome.UPHELD)
+    closed = Comparison.objects.preference().filter(policy=policy).exclude(closed_at=None)
+    closed = closed.exclude(assignments__reports__in=upheld)
+    ids = list(closed.values_list("pk", flat=True))
+    Comparison.objects.filter(pk__in=ids).update(closed_at=None)
+    refresh_queue(ids)
+    return len(ids) + open_preference_comparisons(policy=policy)
 
 
 def _stories_by_prompt(policy: Policy, split: Split) -> dict[Prompt, list[Story]]:

@@ -10,6 +10,7 @@ urlpatterns = [
     path("judging/", include("annotate.admin_urls")),
     path("listen/", include("annotate.listening_urls")),
     path("rounds/", include("training.urls")),
+    path("policies/", include("training.policy_urls")),
     path("writing/", include("generation.urls")),
     path("log-in/", LoginView.as_view(redirect_authenticated_user=True), name="log_in"),
     path("log-out/", LogoutView.as_view(), name="log_out"),

@@ -75,7 +75,7 @@ class PlanForm:
 class JudgeForm(forms.Form):
     """Which policy reads stories for their structure and message."""
 
-    judge = forms.ModelChoiceField(Policy.objects.all(), required=False, empty_label=_("none: the rules only"))
+    judge = forms.ModelChoiceField(Policy.objects.with_weights(), required=False, empty_label=_("none: the rules only"))
 
 
 class ReadForm(forms.Form):

@@ -1,5 +1,6 @@
 """What is written and by whom."""
 
+from pathlib import Path
 from typing import Self
 
 from django.contrib.postgres.fields import ArrayField
@@ -48,6 +49,10 @@ class PolicyQuerySet(models.QuerySet["Policy"]):
         """The promoted policy, which writes the stories that experts rank now."""
         return self.filter(is_current=True).first()
 
+    def with_weights(self) -> Self:
+        """Those whose weights nobody has deleted."""
+        return self.filter(weights_deleted_at=None)
+
 
 class Policy(models.Model):
     """A model that can write: a base model, or a round's result."""
@@ -59,6 +64,10 @@ class Policy(models.Model):
     weights_hash = models.CharField(max_length=64)
     adapter_hash = models.CharField(max_length=64, blank=True, db_default="", help_text="of the adapter's files")
     is_current = models.BooleanField(default=False)
+    weights_deleted_at = models.DateTimeField(null=True, blank=True, help_text="the files are gone, the record stays")
+    # a base's, as an admin has entered them; its own folder may say them too (training/model_card.py)
+    license = models.CharField(_("license"), max_length=60, blank=True, db_default="")
+    hub_name = models.CharField(_("name on the Hugging Face Hub"), max_length=120, blank=True, db_default="")
     created_at = models.DateTimeField(auto_now_add=True)
 
     objects = PolicyQuerySet.as_manager()
@@ -69,10 +78,18 @@ class Policy(models.Model):
             models.UniqueConstraint(fields=["is_current"], condition=Q(is_current=True), name="policy_one_current"),
             models.CheckConstraint(condition=~Q(path=""), name="policy_has_path"),
             models.CheckConstraint(condition=~Q(parent=F("pk")), name="policy_not_its_own_parent"),
+            models.CheckConstraint(
+                condition=Q(is_current=False) | Q(weights_deleted_at=None), name="policy_current_has_weights"
+            ),
         ]
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def directory(self) -> Path:
+        """Of the full weights."""
+        return Path(self.path)
 
     def lineage(self) -> "list[Policy]":
         """This policy, its parent, and so on to the base model."""

@@ -3,10 +3,21 @@
 from pathlib import Path
 
 from django.db import transaction
+from django.utils.formats import date_format
+from django.utils.translation import gettext as _
 
 from generation.engines.loading import check_model_directory
 from generation.engines.values import EngineError, adapter_hash, weights_hash
 from generation.models import Policy
+
+
+def require_weights(policy: Policy) -> None:
+    """Raise EngineError, saying since when, if the weights of `policy` were deleted."""
+    if policy.weights_deleted_at:
+        raise EngineError(
+            _("The weights of %(policy)s were deleted on %(date)s; its record is kept. Choose another policy.")
+            % {"policy": policy.name, "date": date_format(policy.weights_deleted_at, "Y-m-d")}
+        )
 
 
 @transaction.atomic
@@ -14,11 +25,11 @@ def register_policy(*, name: str, path: Path, adapter_path: Path | None = None, 
     """The policy for these weights, new or known. EngineError if `path` is not a model directory,
     or the name belongs to other weights.
 
-    The first policy of all becomes the current one.
+    The first policy of all becomes the current one. Weights that were deleted and are back are used again.
     """
     check_model_directory(path)
     found = weights_hash(path)
-    policy, _ = Policy.objects.get_or_create(
+    policy, new = Policy.objects.get_or_create(
         name=name,
         defaults={
             "path": str(path),
@@ -30,6 +41,10 @@ def register_policy(*, name: str, path: Path, adapter_path: Path | None = None, 
     )
     if policy.weights_hash != found:
         raise EngineError(f"There is a policy {name} with other weights already. Choose another name.")
+    if policy.weights_deleted_at and not new:
+        policy.path, policy.adapter_path = str(path), str(adapter_path or "")
+        policy.weights_deleted_at = None
+        policy.save(update_fields=["path", "adapter_path", "weights_deleted_at"])
     if not Policy.objects.current():
         make_current(policy=policy)
     return policy

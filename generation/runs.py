@@ -97,7 +97,9 @@ def begin_or_join(*, policy: Policy, count: int, engine: str, by: User | None = 
     """The policy's run that is at work, or a new one. Raises CannotWrite."""
     require_prompts()
     with transaction.atomic():
-        Policy.objects.select_for_update().get(pk=policy.pk)  # two at once would both begin one
+        locked = Policy.objects.select_for_update().get(pk=policy.pk)  # two at once would both begin one
+        if locked.weights_deleted_at:
+            raise CannotWrite(_("The weights of %(policy)s were deleted: it writes no more.") % {"policy": policy.name})
         run = WritingRun.objects.at_work().filter(policy=policy).first()
         if run and run.count != count and not worked_on(run):
             cancel(run)  # what somebody left behind is nobody's any more

@@ -12,6 +12,7 @@ from generation.engines.opening import TRANSFORMERS, VLLM_SERVER, EngineSettings
 from generation.engines.values import EngineError, Weights, adapter_hash, combined_hash
 from generation.engines.vllm_options import VllmOptions
 from generation.models import Policy
+from generation.policies import require_weights
 
 log = logging.getLogger(__name__)
 
@@ -45,8 +46,9 @@ def engine_settings(name: str = "") -> EngineSettings:
 
 def writing_of(policy: Policy, engine: str = "") -> Writing:
     """The weights for the engine: merged for transformers; for vLLM the adapters of the policy's rounds on the
-    base that they began with, so that one server's base serves every round.
+    base that they began with, so that one server's base serves every round. EngineError if they were deleted.
     """
+    require_weights(policy)
     merged = Writing(Weights(Path(policy.path), None, policy.weights_hash), frozenset({policy.weights_hash}))
     if (engine or settings.ENGINE) == TRANSFORMERS:
         return merged
@@ -92,7 +94,11 @@ def _on_base(root: Policy, adapters: list[tuple[Path, str]]) -> Writing | None:
 
 
 def server_weights(policy: Policy) -> Path:
-    """The full weights that a server is started with to serve this policy and the rounds that follow."""
+    """The full weights that a server is started with to serve this policy and the rounds that follow.
+
+    EngineError if they were deleted.
+    """
+    require_weights(policy)
     root, adapters = _adapters(policy)
     return Path(root.path if adapters else policy.path)
 

@@ -23,6 +23,7 @@ from annotate.models import Comparison
 from annotate.pairs import preference_judgements, preference_pairs
 from generation.models import Policy
 from generation.policies import make_current
+from training.changes import Why, record_change
 from training.launching import CannotLaunch, not_over, prepare
 from training.models import Round, State
 
@@ -76,6 +77,7 @@ def launch_round(*, by: User | None = None, include_simulated: bool = False, **s
     number = (Round.objects.aggregate(last=Max("number"))["last"] or 0) + 1
     try:
         with transaction.atomic():
+            Policy.objects.select_for_update().get(pk=policy.pk)  # roll_back() has come first, or waits
             launched = Round.objects.create(number=number, policy=policy, launched_by=by, **values)
             # from here on no round waits for its decision, so the policy in use stays what it is
             if Policy.objects.current() != policy:
@@ -121,11 +123,12 @@ def request_cancel(*, round_id: int) -> None:
 
 
 @transaction.atomic
-def promote_round(*, round_id: int) -> Round:
+def promote_round(*, round_id: int, by: User | None = None) -> Round:
     """Make the round's result the current policy; its stories go before experts. Raises CannotDecide."""
     chosen = _waiting(round_id)
     assert chosen.result is not None  # a database constraint
     make_current(policy=chosen.result)
+    record_change(policy=chosen.result, before=chosen.policy, why=Why.PROMOTED, by=by)
     close_comparisons(Comparison.objects.open())
     open_preference_comparisons(policy=chosen.result)
     return _decide(chosen, State.PROMOTED)

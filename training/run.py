@@ -185,6 +185,8 @@ def _write(current: Round, lease: Lease) -> None:
     """
     assert current.result is not None
     for policy in dict.fromkeys((current.result, *current.baselines())):
+        if policy.weights_deleted_at:
+            continue  # it is compared by the stories that it has
         lease.update(state=State.WRITING, done=0, total=0)
         command = [sys.executable, "manage.py", "write_stories", "--policy", policy.name, "--json"]
         log_path = current.folder / "writer.log"

@@ -1,6 +1,6 @@
 from django.urls import path
 
-from training import views, views_figures, views_launch, views_notices, views_schedules
+from training import views, views_figures, views_launch, views_notices, views_policies, views_schedules
 
 # mounted at /rounds/
 urlpatterns = [
@@ -29,6 +29,7 @@ urlpatterns = [
     path("<int:number>/", views.show_round, name="show_round"),
     path("<int:number>/pairs.jsonl", views.download_pairs, name="download_pairs"),
     path("<int:number>/cancel/", views.cancel, name="cancel"),
+    path("<int:number>/resume/", views_policies.resume, name="resume"),
     path("<int:number>/promote/", views.promote, name="promote"),
     path("<int:number>/reject/", views.reject, name="reject"),
 ]

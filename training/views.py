@@ -1,6 +1,7 @@
 """The admins' pages."""
 
 from collections.abc import Callable
+from functools import partial
 
 from django.conf import settings
 from django.contrib import messages
@@ -11,7 +12,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST, require_safe
 
 from annotate.models import Place
-from annotate.permissions import admin_required
+from annotate.permissions import AdminRequest, admin_required
 from generation.models import Policy
 from training import report
 from training.models import Proposal, Round
@@ -89,12 +90,14 @@ def cancel(request: HttpRequest, number: int) -> HttpResponse:
 
 @admin_required
 @require_POST
-def promote(request: HttpRequest, number: int) -> HttpResponse:
+def promote(request: AdminRequest, number: int) -> HttpResponse:
     """An admin may overrule alarms, but not overlook them."""
     if _get_round(number).alarms.exists() and "in_spite_of_alarms" not in request.POST:
         messages.error(request, _("This round has alarms. Read them, and tick that you promote it in spite of them."))
         return redirect("show_round", number)
-    return _decide(request, number, promote_round, _("Promoted: its stories are before the experts now."))
+    return _decide(
+        request, number, partial(promote_round, by=request.user), _("Promoted: its stories are before the experts now.")
+    )
 
 
 @admin_required

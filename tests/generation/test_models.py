@@ -42,6 +42,7 @@ BREAKS = {
     "policy_one_current": lambda: make_policy(current=True),
     "policy_has_path": change(Policy, path=""),
     "policy_not_its_own_parent": change(Policy, parent=F("pk")),
+    "policy_current_has_weights": change(Policy, weights_deleted_at=Now()),
     "generation_policy_name": lambda: make_policy("base"),
     "story_once_per_sample": second_story(index=0),
     "story_no_duplicates": second_story(index=1, text="A fox."),

@@ -138,20 +138,6 @@ def test_a_failed_round_loses_no_judgement(policy: Policy) -> None:
     assert preference_pairs(preference_judgements()) == before
 
 
-def test_a_round_can_be_cancelled_while_it_trains(policy: Policy) -> None:
-    def cancel() -> None:
-        wait_for(state=State.TRAINING)
-        request_cancel(round_id=Round.objects.get().pk)
-        connection.close()
-
-    thread = threading.Thread(target=cancel)
-    thread.start()
-    done = work(epochs=3)
-    thread.join()
-    assert done.state == State.CANCELLED
-    assert not [p for p in psutil.Process().children(recursive=True) if "training.dpo" in p.cmdline()]
-
-
 def test_a_round_that_is_cancelled_while_it_writes_cancels_the_writing(policy: Policy) -> None:
     for _ in range(600):
         make_prompt()

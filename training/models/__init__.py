@@ -1,5 +1,6 @@
 """How the next policy is made: rounds, what is watched in them, and their schedule."""
 
+from training.changes import PolicyChange
 from training.models.notices import OF_ROUNDS, Channel, Delivery, Destination, Event, Sending
 from training.models.rounds import (
     AT_WORK,
@@ -39,6 +40,7 @@ __all__ = [
     "Delivery",
     "Destination",
     "Event",
+    "PolicyChange",
     "PromotionRule",
     "Proposal",
     "Round",

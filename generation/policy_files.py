@@ -1,0 +1,197 @@
+"""The files of policies: how much they take, what of them is taken along, and what may be deleted.
+
+Only what lies in the model directory of this installation (STORYLOOP_MODEL_DIR) is ever deleted: a base
+model that was registered from elsewhere belongs to somebody else.
+"""
+
+import json
+import shutil
+import tarfile
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from django.conf import settings
+
+from generation.engines.adapters import CONFIG as ADAPTER_CONFIG
+from generation.engines.values import EngineError
+from generation.models import Policy
+
+CARD = "README.md"
+# what transformers, peft and vLLM read; no code and nothing that is unpickled
+SUFFIXES = {".safetensors", ".json", ".jinja", ".txt", ".model", ".tiktoken"}
+NOTICES = ("LICENSE", "NOTICE", "COPYING")
+CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A file of a download: from the disk, or `content` made for it. size: bytes."""
+
+    name: str
+    size: int
+    modified: int
+    source: Path | None = None
+    content: bytes = b""
+
+    def chunks(self) -> Iterator[bytes]:
+        """Its bytes. OSError if the file has become shorter meanwhile: what was promised cannot be sent."""
+        if self.source is None:
+            yield self.content
+            return
+        left = self.size
+        with self.source.open("rb") as file:
+            while left:
+                chunk = file.read(min(CHUNK, left))
+                if not chunk:
+                    raise OSError(f"{self.source} became shorter while it was read")
+                left -= len(chunk)
+                yield chunk
+
+
+def entries(directory: Path, card: str, *, base_name: str = "", origin: Path | None = None) -> list[Entry]:
+    """What a download of `directory` holds, with `card` as its README.md. EngineError if there are no weights.
+
+    base_name: what an adapter's settings are to call its base, in the stead of a path of this machine. origin:
+    the folder of the model that it all began with, whose license has to go along.
+    """
+    try:
+        files = [path for path in sorted(directory.iterdir()) if path.is_file() and _goes_along(path)]
+        if origin and origin.is_dir() and not any(map(_is_notice, files)):
+            files += [path for path in sorted(origin.iterdir()) if path.is_file() and _is_notice(path)]
+    except OSError as error:
+        raise EngineError(f"{directory} cannot be read ({error.strerror}): the weights are not there.") from error
+    if not any(path.suffix == ".safetensors" for path in files):
+        raise EngineError(f"{directory} holds no .safetensors file: the weights are not there.")
+    found = [_made(CARD, card.encode(), directory)]
+    for path in files:
+        if path.name == ADAPTER_CONFIG and base_name:
+            found.append(_made(path.name, _with_base(path, base_name), path))
+        else:
+            status = path.stat()
+            found.append(Entry(path.name, status.st_size, int(status.st_mtime), path))
+    return found
+
+
+def _goes_along(path: Path) -> bool:
+    return path.suffix in SUFFIXES or _is_notice(path)
+
+
+def _is_notice(path: Path) -> bool:
+    return path.name.upper().startswith(NOTICES)
+
+
+def _made(name: str, content: bytes, like: Path) -> Entry:
+    return Entry(name, len(content), int(like.stat().st_mtime), None, content)
+
+
+def _with_base(path: Path, name: str) -> bytes:
+    found = json.loads(path.read_text())
+    return (json.dumps({**found, "base_model_name_or_path": name}, indent=2) + "\n").encode()
+
+
+class Tar:
+    """A .tar of `found` in a folder, made while it is read: nothing of it is written to the disk."""
+
+    def __init__(self, folder: str, found: Sequence[Entry]) -> None:
+        self._entries = [(_header(folder, entry), entry) for entry in found]
+        body = sum(len(header) + _padded(entry.size) for header, entry in self._entries)
+        self._end = tarfile.RECORDSIZE - body % tarfile.RECORDSIZE
+        self._end += tarfile.RECORDSIZE if self._end < 2 * tarfile.BLOCKSIZE else 0
+        self.size = body + self._end  # bytes, known before the first is sent
+
+    def __iter__(self) -> Iterator[bytes]:
+        for header, entry in self._entries:
+            yield header
+            yield from entry.chunks()
+            if padding := _padded(entry.size) - entry.size:
+                yield bytes(padding)
+        yield bytes(self._end)
+
+
+def _header(folder: str, entry: Entry) -> bytes:
+    info = tarfile.TarInfo(f"{folder}/{entry.name}")
+    info.size, info.mtime, info.mode = entry.size, entry.modified, 0o644
+    return info.tobuf(tarfile.PAX_FORMAT)  # any size, any name
+
+
+def _padded(size: int) -> int:
+    return -(-size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+
+
+def require_empty(directory: Path) -> None:
+    """Raise EngineError if something is there already: nothing is written over."""
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        raise EngineError(f"{directory} is there already, and is not an empty folder. Name another one.")
+
+
+def write_to(directory: Path, found: Sequence[Entry]) -> None:
+    """Write the files into `directory`, which appears whole or not at all. EngineError if it is there already."""
+    require_empty(directory)
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    temporary = directory.with_name(f".{directory.name}.new")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    try:
+        for entry in found:
+            with (temporary / entry.name).open("wb") as file:
+                for chunk in entry.chunks():
+                    file.write(chunk)
+        temporary.replace(directory)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+# -- what may be deleted
+
+
+def folders(policy: Policy) -> list[Path]:
+    """Of the full weights and of the adapter, if any."""
+    return [Path(path) for path in (policy.path, policy.adapter_path) if path]
+
+
+def size_of(policy: Policy) -> int:
+    """Bytes of its files, wherever they lie; 0 if they are not there."""
+    return sum(map(size_of_folder, folders(policy)))
+
+
+def size_of_folder(path: Path | str) -> int:
+    return sum(file.stat().st_size for file in _files(Path(path))) if path else 0
+
+
+def bytes_in(paths: Iterable[Path]) -> int:
+    """What deleting would free: each path counts once, and links nothing."""
+    return sum(file.stat().st_size for path in set(paths) for file in _files(path) if not file.is_symlink())
+
+
+def _files(path: Path) -> list[Path]:
+    return [file for file in ([path] if path.is_file() else path.rglob("*")) if file.is_file()]
+
+
+def is_ours(path: Path) -> bool:
+    """Whether `path` lies in the model directory, wherever links lead."""
+    root = Path(settings.MODEL_DIR).resolve()
+    found = path.resolve()
+    return found != root and found.is_relative_to(root)
+
+
+def outside(paths: Iterable[Path]) -> list[Path]:
+    """Those that are never deleted."""
+    return [path for path in paths if not is_ours(path)]
+
+
+def delete(paths: Iterable[Path]) -> int:
+    """Delete files and folders; those that are not there are passed over, so that it can be done again.
+
+    Returns the bytes that were freed. ValueError if one lies outside: then nothing is deleted.
+    """
+    paths = sorted(set(paths))
+    if strangers := outside(paths):
+        raise ValueError(f"{strangers[0]} does not lie in {settings.MODEL_DIR}")
+    before = bytes_in(paths)
+    for path in paths:
+        if path.is_symlink() or path.is_file():
+            path.unlink(missing_ok=True)
+        elif path.exists():
+            shutil.rmtree(path)
+    return before

@@ -11,8 +11,8 @@ from annotate.pairs import OVERALL
 from generation.models import Language
 from training.dpo.settings import DPOSettings
 from training.launching import MOST_STAGES, CannotLaunch, check_settings
-from training.limits import HIGHEST_BETA, REFERENCES, SETTING_LIMITS
-from training.models import LIMITS, AlarmLimits, Round
+from training.limits import HIGHEST_BETA, SETTING_LIMITS
+from training.models import LIMITS, REFERENCES, AlarmLimits, Round
 from training.selection import CRITERIA, MIN_AGREEMENT, OLDER_WEIGHT, Rounds, Selection, Which, known_themes
 from training.templatetags.figures import plain
 

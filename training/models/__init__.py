@@ -5,6 +5,7 @@ from training.models.notices import OF_ROUNDS, Channel, Delivery, Destination, E
 from training.models.rounds import (
     AT_WORK,
     LIMITS,
+    REFERENCES,
     UNDECIDED,
     Alarm,
     AlarmLimits,
@@ -30,6 +31,7 @@ __all__ = [
     "AT_WORK",
     "LIMITS",
     "OF_ROUNDS",
+    "REFERENCES",
     "UNDECIDED",
     "WEEKDAYS",
     "Act",

@@ -1,4 +1,5 @@
-// Draws each <figure data-chart="id of its JSON"> with Chart.js: points with their intervals, in the page's colours.
+// Draws each <figure data-chart="id of its <data value=JSON>"> with Chart.js: points with their intervals, in the
+// page's colours. When htmx exchanges the <data>, the chart is drawn on where it stands.
 "use strict";
 
 (() => {
@@ -68,7 +69,7 @@
       borderDash: DASHES[number % 4],
       showLine: found.joined,
       pointStyle: SHAPES[number % 4],
-      pointRadius: 5,
+      pointRadius: found.labels.length > 20 ? 2 : 5,
       pointHoverRadius: 7,
     };
   });
@@ -81,54 +82,71 @@
     const [low, high] = [Math.min(...values), Math.max(...values)];
     const room = Math.max((high - low) * 0.08, 1e-6);
     const percent = found.unit === "%";
+    const bottom = percent ? { min: Math.max(Math.floor(low - room), 0) } : { suggestedMin: low - room };
     return {
-      min: found.zero ? 0 : Math.max(Math.floor(low - room), percent ? 0 : -Infinity),
+      ...(found.zero ? { min: 0 } : bottom),
       suggestedMax: percent ? Math.min(Math.ceil(high + room), 100) : high + room,
     };
   };
 
   const draw = (figure) => {
     const canvas = figure.querySelector("canvas");
-    const found = JSON.parse(document.getElementById(figure.dataset.chart).textContent);
+    const found = JSON.parse(document.getElementById(figure.dataset.chart).value);
     const [ink, line, soft] = [style("--ink"), style("--line"), style("--soft")];
-    drawn.get(canvas)?.destroy();
-    drawn.set(canvas, new Chart(canvas, {
-      type: "line",
-      data: { datasets: datasets(found) },
-      plugins: [interval, reference],
-      options: {
-        animation: false,
-        responsive: true,
-        maintainAspectRatio: false,
-        interaction: { mode: "nearest", intersect: false },
-        scales: {
-          x: {
-            type: "linear",
-            min: -0.5,
-            max: found.labels.length - 0.5,
-            grid: { display: false },
-            border: { color: line },
-            afterBuildTicks: (axis) => { axis.ticks = found.labels.map((_, value) => ({ value })); },
-            ticks: { color: ink, autoSkip: true, maxRotation: 60, callback: (value) => found.labels[value] ?? "" },
-          },
-          y: { ...reach(found), grid: { color: line }, border: { display: false }, ticks: { color: soft, callback: (value) => `${value}${found.unit ? ` ${found.unit}` : ""}` } },
+    const data = { datasets: datasets(found) };
+    const options = {
+      animation: false,
+      responsive: true,
+      maintainAspectRatio: false,
+      interaction: { mode: "nearest", intersect: false },
+      scales: {
+        x: {
+          type: "linear",
+          min: -0.5,
+          max: found.labels.length - 0.5,
+          grid: { display: false },
+          border: { color: line },
+          afterBuildTicks: (axis) => { axis.ticks = found.labels.map((_, value) => ({ value })); },
+          ticks: { color: ink, autoSkip: true, maxRotation: 60, callback: (value) => found.labels[value] ?? "" },
         },
-        plugins: {
-          reference: { value: found.reference },
-          legend: { display: found.series.length > 1, labels: { color: ink, usePointStyle: true } },
-          tooltip: {
-            callbacks: {
-              title: (items) => found.labels[Math.round(items[0].parsed.x)] ?? "",
-              label: (item) => `${item.dataset.label}: ${item.raw.said}`,
-            },
+        y: { ...reach(found), grid: { color: line }, border: { display: false }, ticks: { color: soft, callback: (value) => `${Number(value.toPrecision(6))}${found.unit ? ` ${found.unit}` : ""}` } },
+      },
+      plugins: {
+        reference: { value: found.reference },
+        legend: { display: found.series.length > 1, labels: { color: ink, usePointStyle: true } },
+        tooltip: {
+          callbacks: {
+            title: (items) => found.labels[Math.round(items[0].parsed.x)] ?? "",
+            label: (item) => `${item.dataset.label}: ${item.raw.said}`,
           },
         },
       },
-    }));
+    };
+    const chart = drawn.get(canvas);
+    if (chart) {
+      Object.assign(chart, { data, options });
+      chart.update("none");
+    } else {
+      drawn.set(canvas, new Chart(canvas, { type: "line", data, plugins: [interval, reference], options }));
+    }
   };
 
   const drawAll = () => document.querySelectorAll("figure[data-chart]").forEach(draw);
 
   document.addEventListener("DOMContentLoaded", drawAll);
+  document.addEventListener("htmx:oobAfterSwap", ({ target }) => {
+    document.querySelectorAll(`figure[data-chart="${target.id}"]`).forEach(draw);
+  });
+  // what came with another part of the page, and what went with the one before
+  document.addEventListener("htmx:afterSwap", () => {
+    drawn.forEach((chart, canvas) => {
+      if (canvas.isConnected) return;
+      chart.destroy();
+      drawn.delete(canvas);
+    });
+    document.querySelectorAll("figure[data-chart]").forEach((figure) => {
+      if (!drawn.has(figure.querySelector("canvas"))) draw(figure);
+    });
+  });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
 })();

@@ -11,10 +11,8 @@ from training import tables
 from training.advice import advise
 from training.alarms import findings
 from training.dashboard.of_round import alarms_of_round_table, behind, breakdown_table, measures_of_round_table
-from training.models import Round, State
+from training.models import Round
 from training.rounds import new_pair_count
-
-CURVE_WIDTH, CURVE_HEIGHT = 600, 160
 
 
 @dataclass(frozen=True)
@@ -78,14 +76,3 @@ def _flipped(policy: Policy, people: list[PreferencePair], everyone: list[Prefer
         if found:
             return flipped_pairs(pairs, found.value)
     return None
-
-
-def loss_curve(shown: Round) -> str:
-    """The loss by step as points of an SVG polyline; "" with fewer than two steps."""
-    losses = list(shown.metrics.trained().values_list("step", "loss"))
-    if len(losses) < 2:
-        return ""
-    last = max(shown.total, losses[-1][0]) if shown.state == State.TRAINING else losses[-1][0]
-    top = max(0.8, *(loss for _, loss in losses))
-    points = ((CURVE_WIDTH * step / last, CURVE_HEIGHT * (1 - loss / top)) for step, loss in losses)
-    return " ".join(f"{x:.1f},{y:.1f}" for x, y in points)

@@ -1,5 +1,6 @@
 """Tables of figures: one definition gives the table on the page, its chart and its CSV."""
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -63,6 +64,10 @@ class Chart:
             "zero": self.zero,
             "joined": self.joined,
         }
+
+    def as_text(self) -> str:
+        """JSON, for the page."""
+        return json.dumps(self.as_json(), ensure_ascii=False)
 
 
 @dataclass(frozen=True)

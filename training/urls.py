@@ -1,6 +1,14 @@
 from django.urls import path
 
-from training import views, views_figures, views_launch, views_notices, views_policies, views_schedules
+from training import (
+    views,
+    views_figures,
+    views_launch,
+    views_notices,
+    views_policies,
+    views_schedules,
+    views_watch,
+)
 
 # mounted at /rounds/
 urlpatterns = [
@@ -20,13 +28,16 @@ urlpatterns = [
     path("notices/webhooks/", views_notices.add_webhook, name="add_webhook"),
     path("notices/<int:pk>/remove/", views_notices.remove_webhook, name="remove_webhook"),
     path("notices/<int:pk>/test/", views_notices.send_test, name="send_test"),
+    path("compare/", views_watch.compare_rounds, name="compare_rounds"),
     path("dashboard/", views_figures.dashboard, name="dashboard"),
     path("dashboard/<slug:table>.csv", views_figures.dashboard_csv, name="dashboard_csv"),
     path("limits/", views_figures.alarm_limits, name="alarm_limits"),
     path("limits/save/", views_figures.save_alarm_limits, name="save_alarm_limits"),
     path("<int:number>/judgements/", views_figures.round_judgements, name="round_judgements"),
+    path("<int:number>/curves.csv", views_watch.curves_csv, name="curves_csv"),
     path("<int:number>/<slug:table>.csv", views_figures.round_csv, name="round_csv"),
     path("<int:number>/", views.show_round, name="show_round"),
+    path("<int:number>/progress/", views_watch.round_progress, name="round_progress"),
     path("<int:number>/pairs.jsonl", views.download_pairs, name="download_pairs"),
     path("<int:number>/cancel/", views.cancel, name="cancel"),
     path("<int:number>/resume/", views_policies.resume, name="resume"),

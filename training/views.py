@@ -16,6 +16,7 @@ from annotate.permissions import AdminRequest, admin_required
 from generation.models import Policy
 from training import report
 from training.models import Proposal, Round
+from training.progress import progress_of
 from training.rounds import (
     CannotDecide,
     promote_round,
@@ -57,14 +58,9 @@ def simulate_judgements(request: HttpRequest) -> HttpResponse:
 @admin_required
 @require_safe
 def show_round(request: HttpRequest, number: int) -> HttpResponse:
-    """One round. Asked by htmx it answers with the part that changes."""
+    """One round. While it is at work, views_watch.round_progress keeps it up to date."""
     shown = _get_round(number)
-    context = {"round": shown, "curve": report.loss_curve(shown), "metric": shown.metrics.trained().last()}
-    if request.htmx:  # type: ignore[attr-defined]
-        response = render(request, "training/round.html#live", context)
-        if request.GET.get("state") != shown.state:
-            response["HX-Refresh"] = "true"  # gone on to another stage: show the whole page anew
-        return response
+    context = {"round": shown, "progress": progress_of(shown)}
     if shown.result:
         context |= report.judged(shown)
     return render(request, "training/round.html", context)

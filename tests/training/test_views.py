@@ -109,23 +109,6 @@ class TestRound:
     def test_an_unknown_round_is_not_found(self, admin: Client) -> None:
         assert admin.get("/rounds/7/").status_code == 404
 
-    def test_a_round_at_work_asks_again_by_itself(self, admin: Client, policy: Policy) -> None:
-        make_round(policy=policy, state=State.TRAINING, done=5, total=20)
-        page = text(admin.get("/rounds/1/"))
-        assert 'hx-trigger="every 2s"' in page
-        assert "5 / 20 (25 %)" in page
-
-    def test_htmx_gets_only_the_part_that_changes(self, admin: Client, policy: Policy) -> None:
-        make_round(policy=policy, state=State.TRAINING)
-        response = admin.get("/rounds/1/?state=training", headers={"HX-Request": "true"})
-        assert text(response).strip().startswith("<section")
-        assert "HX-Refresh" not in response.headers
-
-    def test_the_page_is_shown_anew_when_the_stage_has_changed(self, admin: Client, policy: Policy) -> None:
-        make_round(policy=policy, state=State.WRITING)
-        response = admin.get("/rounds/1/?state=training", headers={"HX-Request": "true"})
-        assert response.headers["HX-Refresh"] == "true"
-
     def test_a_failed_round_says_why(self, admin: Client, policy: Policy) -> None:
         make_round(policy=policy, state=State.FAILED, message="The disk is full. Free it.")
         assert "The disk is full. Free it." in text(admin.get("/rounds/1/"))
@@ -164,15 +147,6 @@ class TestRound:
         make_story(found.result, policy.stories.first().prompt, text="Once upon a time there was a fox.")
         measured = admin.get("/rounds/1/").context["tables"][-1]
         assert [column.label for column in measured.columns] == ["measure", "base", "round-1", "change"]
-
-    def test_the_loss_is_drawn(self, admin: Client, policy: Policy) -> None:
-        found = make_round(policy=policy, state=State.TRAINING, total=10)
-        for step, loss in ((1, 0.69), (2, 0.4)):
-            figures = dict.fromkeys(
-                ("epoch", "rewards_chosen", "rewards_rejected", "rewards_margins", "rewards_accuracies", "kl"), 0.0
-            )
-            found.metrics.create(step=step, loss=loss, **figures)
-        assert '<polyline points="60.0,' in text(admin.get("/rounds/1/"))
 
 
 class TestPairsDownload:

@@ -22,6 +22,19 @@ def free_memory(device: torch.device) -> float:
     return float(lines["MemAvailable"].split()[0]) * 1024 if "MemAvailable" in lines else float("inf")
 
 
+def peak_resident() -> int | None:
+    """Bytes of this process's memory at their highest. getrusage's figure would begin with that of the process
+    which started this one (execve keeps it); the kernel's VmHWM does not."""
+    status = Path("/proc/self/status")
+    lines = status.read_text().splitlines() if status.exists() else []
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), None)
+
+
+def peak_allocated(device: torch.device) -> int | None:
+    """Bytes that torch has had allocated on the GPU at their highest; None on a CPU."""
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
+
+
 def what_would_fit(model: Path, settings: DPOSettings, tokens: int, device: torch.device) -> str:
     """Advice after running out of memory, with figures."""
     try:

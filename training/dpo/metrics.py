@@ -35,7 +35,8 @@ class PairMetrics:
 @dataclass(frozen=True)
 class StepMetrics(PairMetrics):
     """One optimizer step. num_tokens: those that went through the model so far, each prompt of a
-    comparison once. The rates are per second of wall clock."""
+    comparison once. The rates are per second of wall clock. memory: the first process's peak so far, bytes:
+    resident, and what torch has allocated on its GPU; None where it is not known, or there is none."""
 
     step: int
     total_steps: int
@@ -45,6 +46,8 @@ class StepMetrics(PairMetrics):
     num_tokens: int
     pairs_per_second: float
     tokens_per_second: float
+    memory_resident: int | None = None
+    memory_cuda: int | None = None
     stage: str = ""
 
 

@@ -20,6 +20,7 @@ from generation.engines.loading import load_model, load_tokenizer
 from training.dpo import checkpoint
 from training.dpo.data import BadData, Dataset, Group
 from training.dpo.distributed import whole
+from training.dpo.estimate import peak_allocated, peak_resident
 from training.dpo.linear import use_onednn
 from training.dpo.logps import Scorer, scorer_for
 from training.dpo.metrics import EvalMetrics, StepMetrics, Sums
@@ -221,6 +222,8 @@ def _step(state: _State, batch: Batch, epoch: float) -> None:
         num_tokens=tokens,
         pairs_per_second=round(sum(term.weight > 0 for work in batch for term in work.terms) / seconds, 3),
         tokens_per_second=round(sums["tokens"] / seconds, 1),
+        memory_resident=peak_resident(),
+        memory_cuda=peak_allocated(processes.device()),
         stage=state.run.stage,
     )
     state.callbacks.on_step(metrics)

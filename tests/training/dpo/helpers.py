@@ -80,7 +80,7 @@ def run(
     notes: list[str] = []
 
     def keep(step: StepMetrics) -> None:
-        metrics.append(replace(step, pairs_per_second=0, tokens_per_second=0))  # those of a clock
+        metrics.append(replace(step, pairs_per_second=0, tokens_per_second=0, memory_resident=None))  # those of a clock
         on_step(step)
 
     wanted = TrainerRun(

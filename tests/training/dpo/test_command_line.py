@@ -17,7 +17,8 @@ from training.dpo.settings import LOSSES, DPOSettings
 KEYS = [
     "loss", "rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies", "logps/chosen",
     "logps/rejected", "logps/change", "lengths/chosen", "lengths/rejected", "kl", "step", "total_steps", "epoch",
-    "learning_rate", "grad_norm", "num_tokens", "pairs_per_second", "tokens_per_second", "stage",
+    "learning_rate", "grad_norm", "num_tokens", "pairs_per_second", "tokens_per_second", "memory_resident",
+    "memory_cuda", "stage",
 ]  # fmt: skip
 HEAVY = {"django", "celery", "kombu", "psycopg", "config", "annotate", "vllm", "trl"}
 SLOW_RUN = ["--epochs", "12", "--batch-pairs", "1", "--checkpoint-steps", "3"]

@@ -7,6 +7,7 @@ import struct
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 
@@ -14,7 +15,7 @@ from generation.engines.loading import load_model
 from generation.engines.values import EngineError
 from tests.training.dpo.helpers import changed_model
 from tests.training.dpo.naive import tied_model
-from training.dpo.estimate import free_memory, what_would_fit
+from training.dpo.estimate import free_memory, peak_allocated, peak_resident, what_would_fit
 from training.dpo.settings import DPOSettings
 from training.dpo.shapes import Shapes, gigabytes, memory, shapes
 
@@ -199,3 +200,16 @@ def test_advice_for_a_model_of_a_broken_header_is_without_figures(tiny_model: Pa
 def test_some_memory_of_this_machine_is_free():
     found: Any = free_memory(CPU)
     assert found > 1e6
+
+
+def test_the_peak_is_of_this_process_and_never_falls():
+    before = peak_resident()
+    held = torch.ones(20_000_000)  # 80 MB
+    after = peak_resident()
+    assert after >= max(before, psutil.Process().memory_info().rss * 0.9)
+    del held
+    assert peak_resident() >= after * 0.99  # the kernel counts it roughly
+
+
+def test_a_cpu_has_no_memory_of_a_gpu():
+    assert peak_allocated(torch.device("cpu")) is None

@@ -36,6 +36,7 @@ STEP = StepMetrics(
     tokens_per_second=256.0,
     stage="plot",
 )
+PLACE = ("step", "total_steps", "stage", "memory_resident", "memory_cuda")  # or not known here
 EVAL = EvalMetrics(**PAIR, step=1, epoch=0.5, stories=16, tokens=400, stage="plot")
 
 
@@ -103,6 +104,8 @@ def test_a_row_of_a_step_has_the_names_of_trl():
         "num_tokens",
         "pairs_per_second",
         "tokens_per_second",
+        "memory_resident",
+        "memory_cuda",
         "stage",
     ]
 
@@ -219,7 +222,7 @@ def test_there_is_no_tensorboard_unless_it_is_asked_for(tmp_path: Path):
 def test_tensorboard_holds_the_figures_of_a_step_under_train(tmp_path: Path):
     written(tmp_path, step(3), tensorboard=True)
     (file,) = event_files(tmp_path)
-    expected = {name: value for name, value in row(STEP).items() if name not in ("step", "total_steps", "stage")}
+    expected = {name: value for name, value in row(STEP).items() if name not in PLACE}
     assert scalars(file) == {(f"train/{name}", 3): pytest.approx(value) for name, value in expected.items()}
 
 

@@ -36,7 +36,8 @@ from training.rounds import LEASE, Lease, LeaseLost, end_round
 log = logging.getLogger(__name__)
 
 HEARTBEAT = 1.0  # seconds
-CANCELLED = "Cancelled by an admin. All judgements are kept: launch a new round when you like."
+SAVING = 120.0  # seconds that a trainer which is cancelled has for its step and its checkpoint
+CANCELLED = "Cancelled by an admin. All judgements are kept: resume the round, or launch a new one, when you like."
 TRAINER_SETTINGS = (
     "method", "loss", "beta", "sft_weight", "label_smoothing", "learning_rate", "epochs", "batch_pairs", "eval_share",
     "seed",
@@ -252,8 +253,12 @@ def _run(lease: Lease, command: Sequence[str], path: Path, on_line: Callable[[st
             else:
                 lease.update()
             if lease.cancel_requested():
+                processes.stop(process, grace=SAVING)
                 raise Ended(State.CANCELLED, CANCELLED)
         status = process.wait()
+    except LeaseLost:
+        processes.stop(process, grace=0)  # it must not write a checkpoint beside the one who has the round now
+        raise
     finally:
         processes.stop(process)
     if status != 0:

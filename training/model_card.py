@@ -202,9 +202,9 @@ def _lineage(policy: Policy) -> str:
     """From the base to this policy."""
     numbers = dict(Round.objects.exclude(result=None).values_list("result", "number"))
     lines = []
-    for one in reversed(policy.lineage()):
+    for place, one in enumerate(reversed(policy.lineage()), start=1):
         made = f"made by round {numbers[one.pk]}" if one.pk in numbers else one.hub_name or "the base"
-        lines.append(f"1. **{one.name}**, {made}; SHA-256 of its weights `{one.weights_hash}`")
+        lines.append(f"{place}. **{one.name}**, {made}; SHA-256 of its weights `{one.weights_hash}`")
     return "\n".join(lines)
 
 

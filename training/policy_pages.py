@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+from django.db.models import Q
+
 from annotate.winrates import WinRate, win_rate
 from generation import policy_files
 from generation.models import Policy
@@ -46,13 +48,14 @@ def row_of(policy: Policy) -> Row:
 def page(policy: Policy) -> dict[str, Any]:
     """All that a policy's page says."""
     row = row_of(policy)
+    changes = PolicyChange.objects.filter(Q(policy=policy) | Q(before=policy))
     return {
         "row": row,
         "policy": policy,
         "lineage": policy.lineage()[1:],
         "license": license_of(policy),
         "card": model_card(policy),
-        "changes": PolicyChange.objects.filter(policy=policy).select_related("before", "by"),
+        "changes": changes.select_related("policy", "before", "by"),
         "next_rounds": policy.rounds.order_by("number"),
         "has_adapter": bool(policy.adapter_path) and not policy.weights_deleted_at,
         "full_size": policy_files.size_of_folder(policy.path),

@@ -40,7 +40,8 @@ from training.steps import counted_on, metric_files, read_lines
 log = logging.getLogger(__name__)
 
 HEARTBEAT = 1.0  # seconds
-CANCELLED = "Cancelled by an admin. All judgements are kept: launch a new round when you like."
+SAVING = 120.0  # seconds that a trainer which is cancelled has for its step and its checkpoint
+CANCELLED = "Cancelled by an admin. All judgements are kept: resume the round, or launch a new one, when you like."
 METRICS = [field.name for field in RoundMetric._meta.concrete_fields if field.name not in ("id", "round", "step")]
 
 
@@ -246,8 +247,12 @@ def _run(lease: Lease, command: Sequence[str], path: Path, on_line: Callable[[st
             else:
                 lease.update()
             if lease.cancel_requested():
+                processes.stop(process, grace=SAVING)
                 raise Ended(State.CANCELLED, CANCELLED)
         status = process.wait()
+    except LeaseLost:
+        processes.stop(process, grace=0)  # it must not write a checkpoint beside the one who has the round now
+        raise
     finally:
         processes.stop(process)
     if status != 0:

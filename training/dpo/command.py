@@ -50,11 +50,13 @@ STAGES: --config run.toml holds settings by name, and stages that train one afte
 OUT/policy is the result (safetensors: full weights, or a PEFT adapter), OUT/run.json says how it was
 made, OUT/metrics.jsonl holds the figures step by step; OUT/stages/ has each stage's. A run that was
 interrupted goes on from OUT/checkpoint when the same command is given again, to the same weights.
+SIGTERM ends it after the step that it is in, with a checkpoint.
 
 SEVERAL GPUS: accelerate launch --num-processes 4 -m training.dpo ... gives the numbers of one process.
 With --use_fsdp (accelerate's option, before -m) the weights are sharded.
 
-Exit status: 0 done, 2 bad input, 3 training failed, 86 out of memory (a launcher has its own).
+Exit status: 0 done, 2 bad input, 3 training failed, 86 out of memory, 143 ended by SIGTERM
+(a launcher has its own).
 """
 
 
@@ -110,6 +112,7 @@ def main(argv: list[str] | None = None) -> int:
     from training.dpo.checkpoint import BadCheckpoint
     from training.dpo.data import BadData
     from training.dpo.distributed import leave
+    from training.dpo.interrupt import INTERRUPTED, Interrupted
     from training.dpo.trainer import TrainingFailed
 
     logging.disable_progress_bar()
@@ -122,6 +125,8 @@ def main(argv: list[str] | None = None) -> int:
         return _end(BAD_INPUT, f"{error}. {'Free the disk' if full else 'Mend it'}, or name another folder.")
     except TrainingFailed as error:
         return _end(FAILED, str(error))
+    except Interrupted as end:
+        return _end(INTERRUPTED, str(end))
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
         if not _out_of_memory(error):
             raise

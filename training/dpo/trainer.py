@@ -21,6 +21,7 @@ from training.dpo import checkpoint
 from training.dpo.data import BadData, Dataset, Group
 from training.dpo.distributed import whole
 from training.dpo.estimate import peak_allocated, peak_resident
+from training.dpo.interrupt import Interrupted, asked_to_end
 from training.dpo.linear import use_onednn
 from training.dpo.logps import Scorer, scorer_for
 from training.dpo.metrics import EvalMetrics, StepMetrics, Sums
@@ -74,7 +75,7 @@ def train(run: Run, callbacks: Callbacks | None = None) -> Result:
 
     Goes on from out/checkpoint if there is one, to the same result as an unbroken run. The result
     appears in out/policy, whole or not at all. Raises EngineError, BadData, BadSettings,
-    BadCheckpoint, TrainingFailed.
+    BadCheckpoint, TrainingFailed; Interrupted on SIGTERM, with a checkpoint of the step that was under way.
     """
     callbacks = callbacks if callbacks and run.processes.first else Callbacks()
     run.check()
@@ -85,11 +86,15 @@ def train(run: Run, callbacks: Callbacks | None = None) -> Result:
     tokenizer = load_tokenizer(run.model)
     dataset = run.read(tokenizer)
     state = _start(run, dataset, tokenizer, callbacks)
-    for epoch, last, batch in _batches_to_do(state):
-        if state.position.stopped:
-            break
-        _step(state, batch, epoch)
-        _after_step(state, epoch, last=last)
+    with asked_to_end(run.processes.count) as asked:
+        for epoch, last, batch in _batches_to_do(state):
+            if state.position.stopped:
+                break
+            _step(state, batch, epoch)
+            _after_step(state, epoch, last=last)
+            if asked():
+                _save(state, "checkpoint")
+                raise Interrupted(f"Ended after step {state.position.step}: the same command goes on from there.")
     if run.settings.patience:
         _restore_best(state)
     position = state.position

@@ -112,7 +112,7 @@ def preference_pairs(judgements: JudgementQuerySet, *, by_criterion: bool = Fals
     story is preferred to the one that it was made from, and to those ranked below it. With `by_criterion`
     the winners by criterion give pairs of their own. Withdrawn stories are in no pair.
     """
-    judgements = _deciding(judgements)
+    judgements = deciding(judgements)
     pairs = _voted(_overall_votes(judgements), OVERALL) + _edited(judgements)
     if by_criterion:
         for criterion, votes in _criterion_votes(judgements).items():
@@ -120,7 +120,7 @@ def preference_pairs(judgements: JudgementQuerySet, *, by_criterion: bool = Fals
     return sorted(pairs, key=_fixed_order)
 
 
-def _deciding(judgements: JudgementQuerySet) -> JudgementQuerySet:
+def deciding(judgements: JudgementQuerySet) -> JudgementQuerySet:
     """The adjudicators' judgements, and those of comparisons that have none."""
     rulings = judgements.filter(assignment__kind=Kind.ADJUDICATION, ranks__isnull=False)
     ruled = Assignment.objects.filter(judgement__in=rulings, comparison=OuterRef("assignment__comparison"))

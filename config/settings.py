@@ -163,6 +163,7 @@ CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BEAT_SCHEDULE = {
     "sweep-rounds": {"task": "training.tasks.sweep_rounds", "schedule": 5.0, "options": {"expires": 30}},
     "sweep-runs": {"task": "generation.tasks.sweep_runs", "schedule": 20.0, "options": {"expires": 60}},
+    "sweep-exports": {"task": "annotate.tasks.sweep_exports", "schedule": 20.0, "options": {"expires": 60}},
     "launch-due-round": {"task": "training.tasks.launch_due_round", "schedule": 20.0, "options": {"expires": 60}},
     "send-notices": {"task": "training.tasks.send_notices", "schedule": 10.0, "options": {"expires": 30}},
     "promote-due-round": {"task": "training.tasks.promote_due_round", "schedule": 20.0, "options": {"expires": 60}},
@@ -187,7 +188,9 @@ PRIVATE_WEBHOOKS = env.boolean("STORYLOOP_PRIVATE_WEBHOOKS", False)
 MODEL_DIR = env.path("STORYLOOP_MODEL_DIR", VAR_DIR / "models")
 BASE_MODEL = env.text("STORYLOOP_BASE_MODEL", "")
 WRITER_CACHE = env.path("STORYLOOP_WRITER_CACHE", BASE_DIR / "var" / "writers")
-EXPORT_DIR = VAR_DIR / "exports"
+EXPORT_DIR = env.path("STORYLOOP_EXPORT_DIR", VAR_DIR / "exports")
+IMPORT_DIR = VAR_DIR / "imports"  # uploads between their check and their import
+IMPORT_MAX_MB = env.integer("STORYLOOP_IMPORT_MAX_MB", 50, at_least=1)
 
 # What writes the stories (docs/generation.md).
 ENGINE = env.text("STORYLOOP_ENGINE", "transformers")

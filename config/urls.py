@@ -8,6 +8,7 @@ urlpatterns = [
     path("", views.home, name="home"),
     path("judge/", include("annotate.urls")),
     path("judging/", include("annotate.admin_urls")),
+    path("data/", include("annotate.data_urls")),
     path("listen/", include("annotate.listening_urls")),
     path("rounds/", include("training.urls")),
     path("policies/", include("training.policy_urls")),

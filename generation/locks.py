@@ -16,15 +16,15 @@ def of_run(run_id: int) -> int:
 
 
 @contextmanager
-def held(key: int) -> Iterator[bool]:
+def held(key: int, *, namespace: int = NAMESPACE) -> Iterator[bool]:
     """Try to take the lock for the block; False if another session has it."""
-    mine = ask("pg_try_advisory_lock", key)
+    mine = ask("pg_try_advisory_lock", key, namespace=namespace)
     try:
         yield mine
     finally:
         if mine:
             with suppress(Error):  # with a session that was lost the lock is gone, too
-                ask("pg_advisory_unlock", key)
+                ask("pg_advisory_unlock", key, namespace=namespace)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from annotate.models.answers import (
     Verdict,
 )
 from annotate.models.campaign import Campaign, Criterion, Example, PracticeAnswer
+from annotate.models.data import Export, ExportState, Format, ImportedPair, Layout, Origin
 from annotate.models.listening import (
     AgeBand,
     Heard,
@@ -35,14 +36,20 @@ __all__ = [
     "Draft",
     "Example",
     "Expert",
+    "Export",
+    "ExportState",
+    "Format",
     "Gold",
     "Heard",
+    "ImportedPair",
     "Improvement",
     "Judgement",
     "JudgementQuerySet",
     "Kind",
+    "Layout",
     "Listening",
     "ListeningSession",
+    "Origin",
     "Passage",
     "Picture",
     "Place",

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from django.core.management import CommandError, call_command
 
-from annotate.models import Comparison, Judgement, Rank
+from annotate.models import Comparison, Export, Judgement, Rank
 from tests.factories import judge_by_story, make_comparison, make_expert, make_policy
 
 pytestmark = pytest.mark.django_db
@@ -42,7 +42,7 @@ def test_export_pairs_says_how_many_hold_simulated_votes(tmp_path: Path) -> None
 def test_export_pairs_can_leave_simulated_experts_out(tmp_path: Path) -> None:
     comparison = make_comparison(3)
     judged(comparison, simulated=True)
-    with pytest.raises(CommandError, match="no preference pairs"):
+    with pytest.raises(CommandError, match="No judgement fits"):
         run("export_pairs", tmp_path / "pairs.jsonl", "--people-only")
 
 
@@ -65,12 +65,14 @@ def test_export_pairs_refuses_an_unknown_policy(tmp_path: Path) -> None:
         run("export_pairs", tmp_path / "pairs.jsonl", "--policy", "nobody")
 
 
-def test_export_pairs_without_pairs_leaves_an_earlier_file_as_it_was(tmp_path: Path) -> None:
+def test_export_pairs_never_overwrites(tmp_path: Path) -> None:
+    judged(make_comparison(2))
     path = tmp_path / "pairs.jsonl"
     path.write_text("earlier\n")
-    with pytest.raises(CommandError, match="no preference pairs"):
+    with pytest.raises(CommandError, match="never overwrites"):
         run("export_pairs", path)
     assert path.read_text() == "earlier\n"
+    assert not Export.objects.exists()
 
 
 def test_export_pairs_into_a_directorys_name_is_a_plain_error(tmp_path: Path) -> None:

@@ -184,7 +184,7 @@ class TestProposals:
         assert not Round.objects.exists()
         Proposal.objects.update(round_settings={**DEFAULTS, "beta": 0.37})
         assert "A round is proposed" in admin_client.get("/rounds/").content.decode()
-        form = admin_client.get("/rounds/?proposed").context["launch_form"]
+        form = admin_client.get("/rounds/new/?proposed").context["launch_form"]
         assert (form.initial["beta"], form.initial["include_simulated"]) == (0.37, True)
 
     def test_it_is_proposed_once(self, policy: Policy) -> None:

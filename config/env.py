@@ -42,8 +42,8 @@ def location(name: str, default: Path) -> Path:
     return Path(text(name, str(default))).expanduser().absolute()
 
 
-def server(name: str, url: str) -> None:
-    """Raise BadEnvironment unless `url` is http(s)://host:port and nothing else."""
+def server(name: str, url: str, key: str = "STORYLOOP_VLLM_API_KEY") -> None:
+    """Raise BadEnvironment unless `url` is http(s)://host:port and nothing else. key: where its secret belongs."""
     try:
         parts = urlsplit(url)
         port = parts.port
@@ -52,7 +52,7 @@ def server(name: str, url: str) -> None:
     if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
         raise BadEnvironment(f"{name} has {url!r}: say it like http://127.0.0.1:8100")
     if parts.username or parts.password:
-        raise BadEnvironment(f"{name} has a name or password in a URL: set STORYLOOP_VLLM_API_KEY instead")
+        raise BadEnvironment(f"{name} has a name or password in a URL: set {key} instead")
     if parts.path not in ("", "/") or parts.query or parts.fragment:
         raise BadEnvironment(f"{name} has {url!r}: leave out what comes after host and port")
 

@@ -3,6 +3,7 @@
 import secrets
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import dj_database_url
 from psycopg.conninfo import make_conninfo
@@ -191,6 +192,12 @@ WRITER_CACHE = env.path("STORYLOOP_WRITER_CACHE", BASE_DIR / "var" / "writers")
 EXPORT_DIR = env.path("STORYLOOP_EXPORT_DIR", VAR_DIR / "exports")
 IMPORT_DIR = VAR_DIR / "imports"  # uploads between their check and their import
 IMPORT_MAX_MB = env.integer("STORYLOOP_IMPORT_MAX_MB", 50, at_least=1)
+# For manage.py push_policy alone.
+HUB_ENDPOINT = env.text("STORYLOOP_HUB_ENDPOINT", "https://huggingface.co")
+env.server("STORYLOOP_HUB_ENDPOINT", HUB_ENDPOINT, key="STORYLOOP_HUB_TOKEN")
+HUB_TOKEN = env.text("STORYLOOP_HUB_TOKEN", "")
+if HUB_TOKEN and HUB_ENDPOINT.startswith("http:") and urlsplit(HUB_ENDPOINT).hostname not in ("127.0.0.1", "localhost"):
+    raise env.BadEnvironment(f"STORYLOOP_HUB_ENDPOINT is {HUB_ENDPOINT}: the token would be read on the way; say https")
 
 # What writes the stories (docs/generation.md).
 ENGINE = env.text("STORYLOOP_ENGINE", "transformers")

@@ -29,9 +29,9 @@ def resume_round(*, round_id: int) -> Round:
     check_resume(resumed)
     try:
         with transaction.atomic():
-            # nobody deletes the weights or rolls back meanwhile
-            begins_from = Policy.objects.select_for_update().get(pk=resumed.policy_id)
-            _check_policy(resumed, begins_from)
+            # nobody deletes weights or rolls back meanwhile
+            list(Policy.objects.select_for_update().order_by("pk"))
+            _check_policy(Round.objects.select_related("policy", "result").get(pk=round_id))
             found = Round.objects.filter(pk=round_id, state__in=ENDED, attempt=resumed.attempt).update(
                 state=State.QUEUED,
                 attempt=0,
@@ -53,7 +53,7 @@ def reason_against_resuming(shown: Round) -> str:
     """Why `shown` cannot go on, for its page; "" if it can. The frozen pairs are read only when it does."""
     try:
         _check_state(shown)
-        _check_policy(shown, shown.policy)
+        _check_policy(shown)
         _check_progress(shown)
     except CannotResume as error:
         return str(error)
@@ -63,7 +63,7 @@ def reason_against_resuming(shown: Round) -> str:
 def check_resume(shown: Round) -> None:
     """Raise CannotResume if `shown` cannot go on as things stand."""
     _check_state(shown)
-    _check_policy(shown, shown.policy)
+    _check_policy(shown)
     _check_export(shown)
     _check_progress(shown)
 
@@ -85,15 +85,15 @@ def _not_over() -> str:
     }
 
 
-def _check_policy(shown: Round, begins_from: Policy) -> None:
+def _check_policy(shown: Round) -> None:
     """A round begins from the policy in use, and its base is still there."""
-    if not begins_from.is_current:
+    if not shown.policy.is_current:
         raise CannotResume(
             _("The round begins from %(policy)s, which is not in use any more: roll back to it, or launch a new round.")
-            % {"policy": begins_from.name}
+            % {"policy": shown.policy.name}
         )
     try:
-        for policy in filter(None, (begins_from, shown.result)):
+        for policy in filter(None, (shown.policy, shown.result)):
             require_weights(policy)
             check_model_directory(policy.directory)
     except EngineError as error:

@@ -70,6 +70,13 @@ def test_the_engine_that_needs_no_other_software_is_the_default(tmp_path: Path) 
     assert list(said(tmp_path, *names).values()) == ["transformers", "[]", "", "90", "0", "120"]
 
 
+def test_a_token_is_not_sent_where_everybody_reads_it(tmp_path: Path) -> None:
+    done = load(tmp_path, STORYLOOP_HUB_ENDPOINT="http://127.0.0.1.example.org", STORYLOOP_HUB_TOKEN="hf_secret")
+    assert done.returncode != 0
+    assert "the token would be read on the way; say https" in done.stderr
+    assert "hf_secret" not in done.stderr
+
+
 def test_servers_that_are_not_named_are_asked_for(tmp_path: Path) -> None:
     done = load(tmp_path, STORYLOOP_ENGINE="vllm-server", STORYLOOP_VLLM_URLS=" , ")
     assert done.returncode != 0

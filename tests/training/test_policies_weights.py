@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from django.conf import settings
 from django.core.management import CommandError, call_command
 from django.test import Client
 from django.utils import timezone
@@ -17,6 +18,8 @@ from generation.writers import server_weights, writing_of
 from tests.factories import make_policy, make_prompt, make_run, make_story
 from tests.training.test_models import make_round
 from training.models import Round, State
+from training.rounds import take_round
+from training.run import _write
 from training.weights import CannotDelete, delete_weights, freed_by_deleting
 
 pytestmark = pytest.mark.django_db
@@ -177,6 +180,28 @@ class TestAfterwards:
         policy = register_policy(name="old", path=models / "old")
         delete_weights(policy_id=policy.pk)
         assert Policy.objects.get(pk=policy.pk).license == "apache-2.0"
+
+
+@pytest.mark.slow
+@pytest.mark.django_db(transaction=True)
+def test_a_round_compares_with_a_base_without_weights_by_the_stories_that_it_has(
+    base: Policy, tiny_model: Path
+) -> None:
+    """The base lacks a story of the only prompt; the others have written theirs."""
+    Policy.objects.filter(pk=base.pk).update(is_current=False, weights_deleted_at=timezone.now())
+    middle = make_policy("middle", current=True, parent=base)
+    result = register_policy(name="round-1", path=tiny_model, parent=middle)
+    prompt = make_prompt()
+    for policy in (middle, result):
+        for index in range(settings.STORIES_PER_PROMPT):
+            make_story(policy, prompt, index)
+    make_round(policy=middle, result=result)
+    lease = take_round(Round.objects.get().pk)
+    assert lease
+    current = Round.objects.select_related("policy", "result").get()
+    assert current.baselines() == [middle, base]
+    _write(current, lease)
+    assert not base.stories.exists()
 
 
 def test_the_command_says_first_what_it_would_delete(base: Policy, tiny_model: Path, capsys) -> None:

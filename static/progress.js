@@ -25,9 +25,21 @@
   };
   document.addEventListener("htmx:oobAfterSwap", putBack);
 
+  // the whole of it, when the round has gone on to another stage: what was open or held the focus does so again
+  let kept = { open: [], focus: "" };
+  document.addEventListener("htmx:beforeSwap", ({ target }) => {
+    if (target.id !== "round") return;
+    kept = { open: [...target.querySelectorAll("details[open][id]")].map(({ id }) => id), focus: document.activeElement.id };
+  });
+  document.addEventListener("htmx:afterSwap", ({ target }) => {
+    if (target.id !== "round") return;
+    for (const id of kept.open) document.getElementById(id)?.setAttribute("open", "");
+    if (kept.focus) document.getElementById(kept.focus)?.focus({ preventScroll: true });
+    toEnd();
+  });
+
   const toEnd = () => document.querySelectorAll(".log").forEach((one) => { one.scrollTop = one.scrollHeight; });
   document.addEventListener("DOMContentLoaded", toEnd);
-  document.addEventListener("htmx:afterSwap", ({ target }) => { if (target.id === "round") toEnd(); });
 
   const lost = (now) => { const said = document.getElementById("live-lost"); if (said) said.hidden = !now; };
   for (const name of ["htmx:sendError", "htmx:timeout", "htmx:responseError"]) document.addEventListener(name, () => lost(true));

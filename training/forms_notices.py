@@ -16,7 +16,7 @@ EVENTS = [(event.value, event.label) for event in OF_ROUNDS]
 
 def _events(*, required: bool) -> forms.MultipleChoiceField:
     return forms.MultipleChoiceField(
-        label=gettext_lazy("when"), choices=EVENTS, widget=forms.CheckboxSelectMultiple, required=required,
+        label=gettext_lazy("told when"), choices=EVENTS, widget=forms.CheckboxSelectMultiple, required=required,
         initial=[value for value, _label in EVENTS],
     )  # fmt: skip
 

@@ -10,13 +10,14 @@ import statistics
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from math import ceil
 from pathlib import Path
 from typing import Any
 
 from django.db.models import Avg, F, FloatField, Max
 from django.utils import timezone
+from django.utils.timesince import timesince
 from django.utils.translation import gettext as _
 
 from generation import runs
@@ -54,6 +55,13 @@ class Progress:
     def raised(self) -> list[str]:
         """The alarms so far, in words."""
         return [f"{Watched(alarm.kind).label}: {written(alarm)}" for alarm in self.shown.alarms.all()]
+
+    @property
+    def ago(self) -> str:
+        """How long it is in its state."""
+        if timezone.now() - self.shown.state_since < timedelta(minutes=1):
+            return _("less than a minute")
+        return timesince(self.shown.state_since, depth=1)
 
     @property
     def stage(self) -> str:

@@ -43,7 +43,7 @@ def save_address(request: AdminRequest) -> HttpResponse:
 @admin_required
 @require_POST
 def add_webhook(request: AdminRequest) -> HttpResponse:
-    form = WebhookForm(request.POST)
+    form = WebhookForm(request.POST, auto_id="hook_%s")
     if not form.is_valid():
         return _page(request, webhook_form=form, status=422)
     given = form.cleaned_data
@@ -105,7 +105,7 @@ def _page(
         "deliveries": deliveries,
         "under_way": any(one.state == Sending.WAITING and one.attempts < 2 for one in deliveries),
         "address_form": address_form or known,
-        "webhook_form": webhook_form or WebhookForm(),
+        "webhook_form": webhook_form or WebhookForm(auto_id="hook_%s"),
         "mail_server": settings.MAIL_SERVER,
         "private": settings.PRIVATE_WEBHOOKS,
     }

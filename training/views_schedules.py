@@ -120,7 +120,7 @@ def _page(request: HttpRequest, *, form: ScheduleForm | None = None, status: int
     context = {
         "cards": cards(),
         "form": form or ScheduleForm(),
-        "rule_form": PromotionRuleForm(instance=promotion.the_rule()),
+        "rule_form": PromotionRuleForm(instance=promotion.the_rule(), auto_id="rule_%s"),
         "zone": settings.TIME_ZONE,
     }
     return render(request, "training/schedules.html", context, status=status)

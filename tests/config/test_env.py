@@ -63,3 +63,38 @@ def test_a_servers_address_is_a_host_and_a_port(url: str) -> None:
 def test_what_is_none_is_refused_at_the_start(url: str, said: str) -> None:
     with pytest.raises(env.BadEnvironment, match=said):
         env.server("STORYLOOP_VLLM_URLS", url)
+
+
+@pytest.mark.parametrize(
+    ("said", "host", "port", "starttls", "tls"),
+    [
+        ("smtp+tls://me%40x:p%3Aw@mail.example.org", "mail.example.org", 587, True, False),
+        ("smtps://me%40x:p%3Aw@mail.example.org", "mail.example.org", 465, False, True),
+        ("smtp://me%40x:p%3Aw@localhost:2525", "localhost", 2525, False, False),
+    ],
+)
+def test_a_mail_server_is_one_address(monkeypatch, said: str, host: str, port: int, starttls: bool, tls: bool) -> None:
+    monkeypatch.setenv("MAIL", said)
+    assert env.mail("MAIL") == {
+        "EMAIL_HOST": host, "EMAIL_PORT": port, "EMAIL_HOST_USER": "me@x", "EMAIL_HOST_PASSWORD": "p:w",
+        "EMAIL_USE_TLS": starttls, "EMAIL_USE_SSL": tls,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("said", ["mail.example.org", "http://me:secret@x", "smtp://", "smtp://me:secret@x:port"])
+def test_no_mail_server_is_refused_without_telling_its_password(monkeypatch, said: str) -> None:
+    monkeypatch.setenv("MAIL", said)
+    with pytest.raises(env.BadEnvironment, match="MAIL cannot be read") as refused:
+        env.mail("MAIL")
+    assert "secret" not in str(refused.value)
+
+
+def test_without_a_mail_server_there_are_no_settings(monkeypatch) -> None:
+    monkeypatch.delenv("MAIL", raising=False)
+    assert env.mail("MAIL") == {}
+
+
+@pytest.mark.parametrize("said", ["stories.example.org", "ftp://x", "https://x/?a=1"])
+def test_a_site_that_no_path_can_follow_is_refused(said: str) -> None:
+    with pytest.raises(env.BadEnvironment, match="SITE"):
+        env.site("SITE", said)

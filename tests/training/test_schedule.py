@@ -10,6 +10,7 @@ from django.db import connection
 from django.db.models.functions import Now
 from django.test import Client
 
+from annotate.models import Expert
 from generation.models import Policy
 from tests.factories import judge_by_story, make_comparison, make_expert, make_policy
 from training.models import Proposal, Round, Schedule, State
@@ -151,9 +152,8 @@ class TestLaunchIfDue:
 
 @pytest.mark.django_db
 class TestAgreement:
-    def judged(self, policy: Policy, comparisons: int, *, agree: bool = True) -> None:
+    def judged(self, policy: Policy, comparisons: int, experts: list[Expert], *, agree: bool = True) -> None:
         """Each comparison of three stories ranked by two people: three pairs of stories with two votes."""
-        experts = [make_expert(), make_expert("parent")]
         for _ in range(comparisons):
             stories = list(make_comparison(3, policy=policy).stories.all())
             judge_by_story(experts[0], stories)
@@ -161,17 +161,17 @@ class TestAgreement:
 
     @pytest.mark.parametrize(("by", "floor"), [("alpha", 0.9), ("share", 90)])
     def test_above_the_floor_it_launches_and_below_it_says_the_figure(self, by: str, floor: float) -> None:
-        policy = make_policy(current=True)
-        self.judged(policy, 10)
+        policy, experts = make_policy(current=True), [make_expert(), make_expert("parent")]
+        self.judged(policy, 10, experts)
         assert look(schedule(agreement_by=by, agreement_floor=floor))["code"] == "ready"
-        self.judged(policy, 3, agree=False)
+        self.judged(policy, 3, experts, agree=False)
         found = look(schedule(agreement_by=by, agreement_floor=floor))
         assert found["code"] == "agreement_low"
         assert found["value"] == pytest.approx(77, abs=1) if by == "share" else found["value"] < 0.6
 
     def test_too_few_judgements_say_nothing_and_launch_nothing(self) -> None:
         policy = make_policy(current=True)
-        self.judged(policy, 3)
+        self.judged(policy, 3, [make_expert(), make_expert("parent")])
         found = look(schedule(agreement_by="alpha", agreement_floor=-1))
         assert in_words(found).startswith("agreement is not known yet: 9 of 30 pairs")
 

@@ -41,7 +41,7 @@ class Migration(migrations.Migration):
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('event', models.CharField(choices=[('judging', 'a round waits to be judged'), ('decision', 'a round waits for your decision'), ('ended', 'a round has ended: promoted, rejected or cancelled'), ('failed', 'a round has failed'), ('test', 'a test')], max_length=8)),
                 ('happened_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
-                ('state', models.CharField(choices=[('waiting', 'waiting'), ('sent', 'sent'), ('failed', 'given up')], default='waiting', max_length=8)),
+                ('state', models.CharField(choices=[('waiting', 'waiting'), ('sent', 'delivered'), ('failed', 'given up')], default='waiting', max_length=8)),
                 ('attempts', models.PositiveSmallIntegerField(default=0)),
                 ('next_try_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
                 ('status', models.PositiveSmallIntegerField(blank=True, null=True)),
@@ -132,12 +132,12 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='schedule',
             name='act',
-            field=models.CharField(choices=[('launch', 'launch the round'), ('propose', 'propose it only: an admin launches it')], default='launch', max_length=8, verbose_name='then'),
+            field=models.CharField(choices=[('launch', 'launch the round'), ('propose', 'propose it only: an admin launches it')], default='launch', max_length=8, verbose_name='what it does'),
         ),
         migrations.AddField(
             model_name='schedule',
             name='agreement_by',
-            field=models.CharField(blank=True, choices=[('', 'not asked for'), ('alpha', "Krippendorff's alpha"), ('share', 'two experts choose alike, percent')], default='', max_length=8, verbose_name='when experts agree, by'),
+            field=models.CharField(blank=True, choices=[('', 'not asked for'), ('alpha', "Krippendorff's alpha"), ('share', 'two experts choose alike, percent')], default='', max_length=8, verbose_name="experts' agreement, by"),
         ),
         migrations.AddField(
             model_name='schedule',

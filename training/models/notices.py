@@ -62,10 +62,15 @@ class Destination(models.Model):
     def __str__(self) -> str:
         return str(self.user) if self.user else self.url
 
+    @property
+    def told_of(self) -> list[str]:
+        """Its events, in words."""
+        return [str(Event(event).label) for event in self.events]
+
 
 class Sending(models.TextChoices):
     WAITING = "waiting", _("waiting")
-    SENT = "sent", _("sent")
+    SENT = "sent", _("delivered")
     FAILED = "failed", _("given up")
 
 

@@ -57,14 +57,14 @@ class Schedule(models.Model):
     at = models.TimeField(_("at this time"), null=True, blank=True)
     min_new_pairs = models.PositiveIntegerField(_("when there are at least this many new pairs"), default=200)
     agreement_by = models.CharField(
-        _("when experts agree, by"), max_length=8, choices=AgreementBy, default=AgreementBy.NONE, blank=True
+        _("experts' agreement, by"), max_length=8, choices=AgreementBy, default=AgreementBy.NONE, blank=True
     )
     agreement_floor = models.FloatField(_("above"), null=True, blank=True)
     only_when_free = models.BooleanField(
         _("only when no round waits for its decision"), default=True,
         help_text=_("a round is never launched while another is not over; without this it may be proposed"),
     )  # fmt: skip
-    act = models.CharField(_("then"), max_length=8, choices=Act, default=Act.LAUNCH)
+    act = models.CharField(_("what it does"), max_length=8, choices=Act, default=Act.LAUNCH)
     settings_of = models.CharField(_("with the settings"), max_length=8, choices=SettingsOf, default=SettingsOf.LAST)
     settings_round = models.ForeignKey(
         Round, null=True, blank=True, on_delete=models.PROTECT, related_name="+", verbose_name=_("that round")

@@ -14,6 +14,7 @@ from annotate.models import Place
 from annotate.permissions import admin_required
 from generation.models import Policy
 from training import report, schedule
+from training.described import lines_of
 from training.forms import ScheduleForm
 from training.models import Round
 from training.rounds import (
@@ -60,6 +61,7 @@ def show_round(request: HttpRequest, number: int) -> HttpResponse:
     """One round. Asked by htmx it answers with the part that changes."""
     shown = _get_round(number)
     context = {"round": shown, "curve": report.loss_curve(shown), "metric": shown.metrics.trained().last()}
+    context["lines"] = lines_of(shown)
     if request.htmx:  # type: ignore[attr-defined]
         response = render(request, "training/round.html#live", context)
         if request.GET.get("state") != shown.state:

@@ -86,8 +86,9 @@ def _page(
     """given: what the form says; None if it cannot be meant."""
     side = _side(given) if given else {"problem": "", "faults": _faults(form), "remarks": {}}
     context = {**_frame(form, side), "tried": tried}
-    name = "training/_launch_side.html" if request.htmx else "training/launch.html"  # type: ignore[attr-defined]
-    return render(request, name, context, status=status)
+    if request.htmx:  # type: ignore[attr-defined]
+        return render(request, "training/_launch_side.html", context)  # half a form is no error while it is typed
+    return render(request, "training/launch.html", context, status=status)
 
 
 def _frame(form: LaunchForm, side: dict[str, Any]) -> dict[str, Any]:

@@ -49,7 +49,7 @@ def test_an_admin_launches_a_round_and_watches_it_without_reloading(admin: Page,
     expect(admin.locator("#side dd").first).not_to_have_text(everything)  # by htmx
     admin.get_by_label("Pairs of an order").select_option("all")
     expect(admin.locator("#side dd").first).to_have_text(everything)
-    admin.get_by_role("button", name="Launch").click()
+    admin.get_by_role("button", name="Launch", exact=True).click()
     expect(admin.get_by_role("heading", name="Round 1")).to_be_visible()
     expect(admin.get_by_text("rewards/accuracies")).to_be_visible(timeout=ROUND_SECONDS * 1000)
     expect(admin.get_by_role("button", name="Promote")).to_be_visible(timeout=ROUND_SECONDS * 1000)

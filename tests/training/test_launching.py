@@ -2,7 +2,8 @@
 
 import pytest
 
-from annotate.models import CriterionWinner, Judgement
+from annotate.comparisons import close_comparisons
+from annotate.models import Comparison, CriterionWinner, Judgement
 from generation.models import Policy, Prompt
 from tests.factories import judge_by_story, make_comparison, make_expert, make_policy, make_prompt
 from tests.training.test_models import make_round
@@ -137,6 +138,21 @@ class TestPreview:
             judge_by_story(make_expert(), list(make_comparison(2, policy=policy).stories.all()))
         found = pairs(Selection(), policy)
         assert [one.pair for one in examples(found)] == [found[0], found[3], found[6]]
+
+    def test_label_smoothing_is_offered_from_the_experts_agreement_on_the_selection(self) -> None:
+        """Two experts on 30 pairs of stories, of one mind about 27: e = (1 - sqrt(2 * 0.9 - 1)) / 2 = 0.0528 of the
+        votes are wrong, and of pairs that both prefer 1 / (1 + (0.9472 / 0.0528)^2) = 0.0031. The other three make
+        no pair."""
+        policy = make_policy(current=True)
+        for number in range(10):
+            comparison = make_comparison(3, policy=policy)
+            stories = list(comparison.stories.all())
+            judge_by_story(make_expert(), stories)
+            judge_by_story(make_expert(), stories[::-1] if number == 1 else stories)
+            close_comparisons(Comparison.objects.filter(pk=comparison.pk))
+        found = summary_of(Selection(), policy)
+        assert found.pairs == 27
+        assert found.smoothing == pytest.approx(0.0031, abs=5e-5)
 
     def test_without_a_pair_there_are_zeros(self, policy: Policy) -> None:
         found = summarize(Selection(), policy, [])

@@ -1,5 +1,6 @@
 """A round's settings in words, for people: one line each, the same for a form, a round and a command."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ from annotate.models import Audience
 from annotate.pairs import OVERALL
 from generation.models import Language
 from training.dpo.settings import BadSettings, DPOSettings
+from training.launching import settings_of
 from training.models import Round
 from training.selection import CRITERIA, MIN_AGREEMENT, Rounds, Selection, Which
 from training.templatetags.figures import plain
@@ -38,6 +40,26 @@ def compared(ours: list[Line], others: list[Line]) -> list[Line]:
     """Our lines with the others' beside them."""
     before = {line.name: line.value for line in others}
     return [Line(line.name, line.label, line.value, before.get(line.name, "–")) for line in ours]
+
+
+def lines_of(launched: Round) -> list[Line]:
+    """Of a round, which may have settings that are refused today."""
+    given = settings_of(launched)
+    return described(Selection.of(given["selection"], simulated=given["include_simulated"]), given)
+
+
+def lasting(seconds: float) -> str:
+    """90 -> "1 min 30 s"."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    words = _("%(hours)d h %(minutes)d min") if hours else _("%(minutes)d min %(seconds)d s")
+    words = words if hours or minutes else _("%(seconds)d s")
+    return words % {"hours": hours, "minutes": minutes, "seconds": rest}
+
+
+def size(bytes_: float) -> str:
+    """28000000 -> "28 MB"."""
+    return f"{bytes_ / 1e9:.1f} GB" if bytes_ >= 1e8 else f"{math.ceil(bytes_ / 1e6)} MB"
 
 
 def _data(selection: Selection) -> list[Line]:

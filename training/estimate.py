@@ -36,12 +36,13 @@ TOKENS_A_CHARACTER = 1.0  # of a prompt, where no story tells
 
 @dataclass(frozen=True)
 class Work:
-    """What the trainer reads in an epoch: each distinct story once, and its prompt once a comparison.
+    """What the trainer reads in an epoch: each distinct story once, and once the prompt of a group of them.
 
-    largest: tokens of the largest comparison. longest: tokens of each pair's prompt and longer story, most first.
+    largest: tokens of the largest group. longest: tokens of each pair's prompt and longer story, most first.
     """
 
     pairs: int
+    groups: int
     tokens: int
     largest: int
     longest: tuple[int, ...]
@@ -90,7 +91,7 @@ def work_of(pairs: Iterable[PreferencePair]) -> Work:
             groups[group][side] = 1 + (len(ids) if ids else math.ceil(rate * len(side.text)))
         longest.append(prompts[group] + max(groups[group][pair.chosen], groups[group][pair.rejected]))
     sizes = [prompts[group] + sum(stories.values()) for group, stories in groups.items()]
-    return Work(count, sum(sizes), max(sizes, default=0), tuple(sorted(longest, reverse=True)))
+    return Work(count, len(sizes), sum(sizes), max(sizes, default=0), tuple(sorted(longest, reverse=True)))
 
 
 def estimate(policy: Policy, settings: dict[str, Any], parts: list[Work]) -> Estimate:
@@ -105,11 +106,10 @@ def estimate(policy: Policy, settings: dict[str, Any], parts: list[Work]) -> Est
     tokens = sum(part.tokens for part in parts)
     speed, measured = tokens_a_second(found.parameters, device)
     at_once = max([AT_ONCE[device], *(part.largest for part in parts)])
-    steps = sum(math.ceil(part.pairs * (1 - trainer.eval_share) / trainer.batch_pairs) for part in parts)
     return Estimate(
         parameters=found.parameters,
         tokens=tokens,
-        steps=trainer.epochs * steps,
+        steps=trainer.epochs * sum(_steps(part, trainer) for part in parts),
         seconds=START_SECONDS + tokens * (epochs + 1 / 3) / speed,
         measured=measured,
         device=device,
@@ -119,6 +119,14 @@ def estimate(policy: Policy, settings: dict[str, Any], parts: list[Work]) -> Est
         disk_free=shutil.disk_usage(_existing(site.MODEL_DIR)).free,
         too_long=sum(1 for part in parts for length in part.longest if length > limit),
     )
+
+
+def _steps(part: Work, trainer: DPOSettings) -> int:
+    """Of an epoch, about: a batch takes whole groups until it has its pairs."""
+    if not part.pairs:
+        return 0
+    groups = max(math.ceil(trainer.batch_pairs * part.groups / part.pairs), 1)
+    return math.ceil((part.groups - round(part.groups * trainer.eval_share)) / groups)
 
 
 def tokens_a_second(parameters: int, device: str) -> tuple[float, int | None]:

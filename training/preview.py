@@ -173,9 +173,8 @@ def summarize(selection: Selection, policy: Policy, pairs: list[PreferencePair])
     stories = [story_of(pair.chosen) for pair in pairs]
     votes = sum(pair.judgements_for + pair.judgements_against for pair in pairs)
     comparisons = {(story.prompt_id, story.policy_id) for story in stories}
-    judged = selections.judgements(selection, policy).filter(
-        assignment__comparison__prompt__in={story.prompt_id for story in stories}
-    )
+    judged = selections.judgements(selection, policy)
+    of_pairs = judged.filter(assignment__comparison__prompt__in={story.prompt_id for story in stories})
     parts = {"": work_of(pairs)}
     if len(selection.criteria) > 1:
         parts |= {name: work_of(p for p in pairs if p.criterion == name) for name in selection.criteria}
@@ -185,7 +184,7 @@ def summarize(selection: Selection, policy: Policy, pairs: list[PreferencePair])
         pairs=len(pairs),
         comparisons=len(comparisons),
         prompts=len({story.prompt_id for story in stories}),
-        experts=judged.order_by().values("assignment__expert").distinct().count(),
+        experts=of_pairs.order_by().values("assignment__expert").distinct().count(),
         simulated=sum(pair.simulated_judgements for pair in pairs) / votes if votes else 0.0,
         edited=sum(isinstance(pair.chosen, Edited) for pair in pairs),
         by_policy=dict(Counter(story.policy.name for story in stories).most_common()),
@@ -197,7 +196,10 @@ def summarize(selection: Selection, policy: Policy, pairs: list[PreferencePair])
 
 
 def _smoothing(pairs: list[PreferencePair], judged: JudgementQuerySet, *, simulated: bool) -> float | None:
-    """By what people say of each other; where they are too few and simulated experts count, by what those say."""
+    """By what people say of each other; where they are too few and simulated experts count, by what those say.
+
+    judged: the selection's judgements, those that make no pair too: experts disagreed there.
+    """
     comparisons = list(judged.order_by().values_list("assignment__comparison", flat=True).distinct())
     for who in (False, True) if simulated else (False,):
         if found := agreement(comparisons, simulated=who).flipped:

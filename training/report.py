@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from annotate.agreement import agreement, flipped_pairs
-from annotate.pairs import PreferencePair, preference_judgements, preference_pairs
+from annotate.pairs import preference_judgements, preference_pairs
 from annotate.winrates import WinRate, win_rate
 from generation.models import Policy
 from training import tables
@@ -47,15 +46,11 @@ def _win_rate_cell(shown: Round, baseline: Policy) -> tables.Cell:
 
 @dataclass(frozen=True)
 class Collected:
-    """Pairs of the current policy: all, by people alone, and new since the last round.
-
-    smoothing: the share of them that is expected to be the wrong way round, as the experts' agreement has it.
-    """
+    """Pairs of the current policy: all, by people alone, and new since the last round."""
 
     all: int = 0
     people: int = 0
     new: int = 0
-    smoothing: float | None = None
 
 
 def collected() -> Collected:
@@ -65,14 +60,4 @@ def collected() -> Collected:
     everyone = preference_pairs(preference_judgements(policy=policy))
     people = preference_pairs(preference_judgements(policy=policy, include_simulated=False))
     new = new_pair_count(policy, include_simulated=True)
-    return Collected(len(everyone), len(people), new, _flipped(policy, people, everyone))
-
-
-def _flipped(policy: Policy, people: list[PreferencePair], everyone: list[PreferencePair]) -> float | None:
-    """By what people say of each other, and where they are too few, simulated experts."""
-    comparisons = list(policy.comparisons.preference().values_list("pk", flat=True))
-    for pairs, simulated in ((people, False), (everyone, True)):
-        found = agreement(comparisons, simulated=simulated).flipped
-        if found:
-            return flipped_pairs(pairs, found.value)
-    return None
+    return Collected(len(everyone), len(people), new)

@@ -15,6 +15,7 @@ from annotate.models import Place
 from annotate.permissions import AdminRequest, admin_required
 from generation.models import Policy
 from training import report
+from training.described import lines_of
 from training.models import Proposal, Round
 from training.progress import progress_of
 from training.rounds import (
@@ -60,7 +61,7 @@ def simulate_judgements(request: HttpRequest) -> HttpResponse:
 def show_round(request: HttpRequest, number: int) -> HttpResponse:
     """One round. While it is at work, views_watch.round_progress keeps it up to date."""
     shown = _get_round(number)
-    context = {"round": shown, "progress": progress_of(shown)}
+    context = {"round": shown, "progress": progress_of(shown), "lines": lines_of(shown)}
     if shown.result:
         context |= report.judged(shown)
     return render(request, "training/round.html", context)

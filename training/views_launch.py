@@ -13,14 +13,12 @@ from django.views.decorators.http import require_http_methods, require_POST
 from annotate.permissions import AdminRequest, admin_required
 from generation.models import Policy
 from training import schedule
-from training.described import Line, compared, described
-from training.dpo.shapes import gigabytes
+from training.described import compared, described, lasting, lines_of, size
 from training.forms import LaunchForm, filled
 from training.launching import CannotLaunch, check_pairs, check_settings, prepare, settings_of
 from training.models import Proposal, Round
 from training.preview import DryRun, dry_run, estimated, remarks, short_of, summary_of
 from training.rounds import launch_round
-from training.selection import Selection
 from training.tasks import run_round
 
 NOTED = ("learning_rate", "beta", "label_smoothing", "batch_pairs", "eval_share")  # fields with a remark beside them
@@ -92,8 +90,9 @@ def _page(
     """given: what the form says; None if it cannot be meant."""
     side = _side(given) if given else {"problem": "", "faults": _faults(form), "remarks": {}}
     context = {**_frame(form, side), "tried": tried}
-    name = "training/_launch_side.html" if request.htmx else "training/launch.html"  # type: ignore[attr-defined]
-    return render(request, name, context, status=status)
+    if request.htmx:  # type: ignore[attr-defined]
+        return render(request, "training/_launch_side.html", context)  # half a form is no error while it is typed
+    return render(request, "training/launch.html", context, status=status)
 
 
 def _frame(form: LaunchForm, side: dict[str, Any]) -> dict[str, Any]:
@@ -115,9 +114,8 @@ def _side(given: dict[str, Any]) -> dict[str, Any]:
     except CannotLaunch as error:  # settings of an older round may be refused today
         return {**found, "problem": str(error)}
     last = Round.objects.first()
-    before = _lines(settings_of(last)) if last else []
     lines = described(selection, settings)
-    found |= {"last": last, "lines": compared(lines, before) if last else lines}
+    found |= {"last": last, "lines": compared(lines, lines_of(last)) if last else lines}
     policy = Policy.objects.current()
     if policy is None:
         return {**found, "problem": _("There is no policy yet: run “make demo”, or register a base model first.")}
@@ -135,23 +133,14 @@ def _side(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _figures(estimate: Any) -> dict[str, str]:
-    minutes, seconds = divmod(round(estimate.seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    time = _("%(hours)d h %(minutes)d min") if hours else _("%(minutes)d min %(seconds)d s")
     free = estimate.memory_free
     return {
-        "time": time % {"hours": hours, "minutes": minutes, "seconds": seconds},
-        "memory": gigabytes(estimate.memory),
-        "memory_free": gigabytes(free) if free < float("inf") else "",
-        "disk": gigabytes(estimate.disk),
-        "disk_free": gigabytes(estimate.disk_free),
+        "time": lasting(estimate.seconds),
+        "memory": size(estimate.memory),
+        "memory_free": size(free) if free < float("inf") else "",
+        "disk": size(estimate.disk),
+        "disk_free": size(estimate.disk_free),
     }
-
-
-def _lines(given: dict[str, Any]) -> list[Line]:
-    """Of an earlier round, which may have settings that are refused today."""
-    selection = Selection.of(given["selection"], simulated=given["include_simulated"])
-    return described(selection, given)
 
 
 def _faults(form: LaunchForm) -> list[tuple[str, str]]:

@@ -42,8 +42,14 @@ def admin(open_page: Open) -> Iterator[Page]:
 def test_an_admin_launches_a_round_and_watches_it_without_reloading(admin: Page, demo: Demo) -> None:
     let_simulated_experts_judge(admin, demo)
     admin.goto("/rounds/")
-    admin.get_by_label("Simulated experts count").first.check()
-    admin.get_by_role("button", name="Launch").click()
+    admin.get_by_role("link", name="Set up a round").click()
+    admin.get_by_label("Simulated experts count").check()
+    everything = admin.locator("#side dd").first.inner_text()
+    admin.get_by_label("Pairs of an order").select_option("adjacent")
+    expect(admin.locator("#side dd").first).not_to_have_text(everything)  # by htmx
+    admin.get_by_label("Pairs of an order").select_option("all")
+    expect(admin.locator("#side dd").first).to_have_text(everything)
+    admin.get_by_role("button", name="Launch", exact=True).click()
     expect(admin.get_by_role("heading", name="Round 1")).to_be_visible()
     expect(admin.get_by_text("rewards/accuracies")).to_be_visible(timeout=ROUND_SECONDS * 1000)
     expect(admin.get_by_role("button", name="Promote")).to_be_visible(timeout=ROUND_SECONDS * 1000)
@@ -123,7 +129,7 @@ def test_the_rounds_page_is_sound_on_a_phone_and_for_a_screen_reader(open_page: 
     from axe_core_python.sync_playwright import Axe
 
     page = open_page("admin", viewport={"width": 360, "height": 800}, bypass_csp=True)
-    for address in ("/rounds/", "/rounds/2/"):
+    for address in ("/rounds/", "/rounds/new/", "/rounds/2/"):
         page.goto(address)
         assert page.evaluate("document.documentElement.scrollWidth") <= 360
         assert [(v["id"], v["nodes"][0]["html"]) for v in Axe().run(page)["violations"]] == []

@@ -7,6 +7,7 @@ import pytest
 from django.db import IntegrityError, transaction
 
 from tests.factories import make_policy
+from training.limits import SETTING_LIMITS
 from training.models import (
     LIMITS,
     Alarm,
@@ -21,9 +22,17 @@ from training.models import (
     State,
     Watched,
 )
+from training.selection import Selection
 
 pytestmark = pytest.mark.django_db
 SHA = "a" * 64
+STAGE = {"criterion": "structure", "beta": 0.2}
+SELECTION = Selection().as_json()
+FLOATS = ("beta", "learning_rate", "sft_weight")
+
+
+def test_a_loss_that_averages_may_have_a_larger_beta() -> None:
+    assert make_round(loss="sigmoid_norm", beta=5.0).beta == 5
 
 
 def make_round(**fields: Any) -> Round:
@@ -48,6 +57,23 @@ def make_round(**fields: Any) -> Round:
         ("round_smoothing_has_a_meaning", {"label_smoothing": 0.1, "loss": "sigmoid_norm"}),
         ("round_trains_on_half_or_more", {"eval_share": 0.6}),
         ("round_trains_on_half_or_more", {"eval_share": -0.1}),
+        ("round_loss_known", {"loss": "magic"}),
+        ("round_method_known", {"method": "magic"}),
+        ("round_reference_known", {"reference": "magic"}),
+        ("round_stages_alone", {"stages": [STAGE], "objectives": "structure=1"}),
+        ("round_stages_alone", {"stages": [STAGE], "reference": "base"}),
+        ("round_selection_rounds", {"selection": {**SELECTION, "rounds": "yesterday"}}),
+        ("round_selection_which", {"selection": {**SELECTION, "which": "some"}}),
+        ("round_selection_min_agreement", {"selection": {**SELECTION, "min_agreement": 0.4}}),
+        ("round_selection_min_agreement", {"selection": {**SELECTION, "min_agreement": "0.6"}}),
+        ("round_selection_older_weight", {"selection": {**SELECTION, "older_weight": 0}}),
+        ("round_selection_older_weight", {"selection": {"rounds": "all", "which": "all", "min_agreement": 0.5}}),
+        ("round_beta_within", {"beta": 10.5, "loss": "sigmoid_norm"}),
+        *(
+            (f"round_{name}_within", {name: wrong})
+            for name, (low, high) in SETTING_LIMITS.items()
+            for wrong in ((low - 1, high + 1, float("nan")) if name in FLOATS else (high + 1,))
+        ),
     ],
 )
 def test_the_database_refuses_a_round_that_breaks(constraint: str, fields: dict[str, Any]) -> None:

@@ -8,9 +8,8 @@ from django.db import transaction
 from annotate.models import Audience
 from generation.models import Language
 from training import schedule
-from training.described import described
+from training.described import described, lasting, size
 from training.dpo.settings import LOSSES, METHODS
-from training.dpo.shapes import gigabytes
 from training.launching import CannotLaunch, prepare, settings_of
 from training.limits import REFERENCES
 from training.models import Round
@@ -154,8 +153,8 @@ def _as_text(tried: DryRun) -> str:
         lines.append("Thinly covered: " + ", ".join(f"{one.label} ({one.prompts} prompts)" for one in summary.thin))
     if estimate:
         lines.append(
-            f"About {estimate.steps} steps, {estimate.seconds:.0f} s, {gigabytes(estimate.memory)} of memory and "
-            f"{gigabytes(estimate.disk)} of disk"
+            f"About {estimate.steps} steps, {lasting(estimate.seconds)}, {size(estimate.memory)} of memory and "
+            f"{size(estimate.disk)} of disk"
         )
     lines += [
         f"  {line.label}: {line.value}" for line in described(selection, {**schedule.DEFAULTS, **launch.settings})

@@ -10,6 +10,7 @@ from django.db import transaction
 from django.http import FileResponse, HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
+from django.utils.dateparse import parse_datetime
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 from django.views.decorators.http import require_POST, require_safe
@@ -21,6 +22,7 @@ from annotate.models import Export, ExportState, Origin
 from annotate.permissions import AdminRequest, admin_required
 from annotate.selections import BadSelection, Selection
 from annotate.tasks import make_export_file
+from generation.models import Language
 
 A_PAGE = 25
 PATIENCE = timedelta(seconds=30)  # until an export that no worker begins is said to wait for one
@@ -78,7 +80,7 @@ def show_export(request: AdminRequest, number: int) -> HttpResponse:
         "gone": export.state == ExportState.DONE and not exports.path_of(export).is_file(),
     }
     if not request.htmx:
-        return render(request, "annotate/data/export.html", context | {"selection": _told(export)})
+        return render(request, "annotate/data/export.html", context | _told(export))
     response = render(request, "annotate/data/export.html#live", context)
     if not export.at_work:
         response["HX-Refresh"] = "true"
@@ -174,11 +176,19 @@ def _begun(export: Export) -> HttpResponse:
     return redirect("show_export", export.pk)
 
 
-def _told(export: Export) -> Selection | None:
+def _told(export: Export) -> dict[str, Any]:
+    """The selection in words; nothing, if it is of another version, or of a policy that is no more."""
     try:
-        return Selection.read(export.selection)
+        selection = Selection.read(export.selection)
     except BadSelection:
-        return None  # of another version, or of a policy that is no more: the page shows the JSON
+        return {}
+    languages, criteria = dict(Language.choices), dict(ExportForm.base_fields["criteria"].choices)  # type: ignore[attr-defined]
+    return {
+        "selection": selection,
+        "languages": [languages[one] for one in selection.languages],
+        "criteria": [criteria[one] for one in selection.criteria],
+        "until": parse_datetime(selection.until),
+    }
 
 
 def _exports_page(request: HttpRequest, form: ExportForm, status: int = 200) -> HttpResponse:

@@ -180,7 +180,8 @@ class TestOtherTools:
         first = json.loads(text(freeze(format="argilla", experts=True, reasons=True)))[0]
         (response,) = first["responses"]["preference"]
         expert = Judgement.objects.get().assignment.expert_id
-        assert response == {"value": first["suggestions"]["preference"]["value"], "user_id": str(pseudonym(expert))}
+        said = first["suggestions"]["preference"]["value"]
+        assert response == {"value": said, "user_id": str(pseudonym(expert)), "status": "submitted"}
         assert first["suggestions"]["reason"]["value"] == "=It ends well."
 
     def test_label_studio_tasks_are_of_its_shape(self, judged: Comparison) -> None:

@@ -99,8 +99,12 @@ def write_export(export_id: int) -> None:
 
 def lonely_exports() -> list[int]:
     """Ids of exports that are not over and that nobody writes: a worker died, or the queue lost the message."""
-    found = Export.objects.at_work().values_list("pk", flat=True)
-    return [pk for pk in found if not locks.holders(pk % 2**31, namespace=NAMESPACE)]
+    return [export.pk for export in Export.objects.at_work() if is_lonely(export)]
+
+
+def is_lonely(export: Export) -> bool:
+    """Whether nobody writes it."""
+    return not locks.holders(export.pk % 2**31, namespace=NAMESPACE)
 
 
 def directory() -> Path:

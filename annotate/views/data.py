@@ -25,7 +25,8 @@ from annotate.tasks import make_export_file
 from generation.models import Language
 
 A_PAGE = 25
-PATIENCE = timedelta(seconds=30)  # until an export that no worker begins is said to wait for one
+PATIENCE = timedelta(seconds=30)  # until an export that nobody writes is said to wait for a worker
+BLOCK = 1 << 18  # bytes of a download that are read at once
 
 
 @admin_required
@@ -76,7 +77,7 @@ def show_export(request: AdminRequest, number: int) -> HttpResponse:
     export = get_object_or_404(Export.objects.select_related("made_by"), pk=number)
     context = {
         "export": export,
-        "lonely": export.state == ExportState.WAITING and export.created_at < timezone.now() - PATIENCE,
+        "lonely": export.at_work and export.created_at < timezone.now() - PATIENCE and exports.is_lonely(export),
         "gone": export.state == ExportState.DONE and not exports.path_of(export).is_file(),
     }
     if not request.htmx:
@@ -97,7 +98,9 @@ def download_export(request: HttpRequest, number: int) -> HttpResponseBase:
     except OSError:
         messages.error(request, _("The file is not on this machine any more: see below."))
         return redirect("show_export", number)
-    return FileResponse(file, as_attachment=True, filename=export.path)
+    response = FileResponse(file, as_attachment=True, filename=export.path)
+    response.block_size = BLOCK
+    return response
 
 
 @admin_required

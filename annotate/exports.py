@@ -119,7 +119,19 @@ def path_of(export: Export) -> Path:
 def verify_exports() -> Iterator[Finding]:
     """Hash every finished export's file anew."""
     for export in Export.objects.finished().order_by("pk"):
-        yield Finding(export, _fault(export))
+        yield Finding(export, file_fault(path_of(export), export.sha256))
+
+
+def file_fault(path: Path, sha256: str) -> str:
+    """Why the file is not the one that was hashed; "" if it is."""
+    try:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        return f"missing: {path} is gone"
+    except OSError as error:
+        return f"unreadable: {error}"
+    return "" if digest == sha256 else f"differs: SHA-256 is {digest}, it was {sha256}"
 
 
 def copy_export(export: Export, path: Path) -> None:
@@ -210,17 +222,6 @@ def _fail(export: Export, message: str) -> None:
         Export.objects.filter(pk=export.pk, state__in=AT_WORK).update(
             state=ExportState.FAILED, message=message, ended_at=timezone.now()
         )
-
-
-def _fault(export: Export) -> str:
-    try:
-        with path_of(export).open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-    except FileNotFoundError:
-        return f"missing: {path_of(export)} is gone"
-    except OSError as error:
-        return f"unreadable: {error}"
-    return "" if digest == export.sha256 else f"differs: SHA-256 is {digest}, it was {export.sha256}"
 
 
 def repeat(export: Export) -> dict[str, Any]:

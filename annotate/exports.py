@@ -99,8 +99,12 @@ def write_export(export_id: int) -> None:
 
 def lonely_exports() -> list[int]:
     """Ids of exports that are not over and that nobody writes: a worker died, or the queue lost the message."""
-    found = Export.objects.at_work().values_list("pk", flat=True)
-    return [pk for pk in found if not locks.holders(pk % 2**31, namespace=NAMESPACE)]
+    return [export.pk for export in Export.objects.at_work() if is_lonely(export)]
+
+
+def is_lonely(export: Export) -> bool:
+    """Whether nobody writes it."""
+    return not locks.holders(export.pk % 2**31, namespace=NAMESPACE)
 
 
 def directory() -> Path:
@@ -115,7 +119,19 @@ def path_of(export: Export) -> Path:
 def verify_exports() -> Iterator[Finding]:
     """Hash every finished export's file anew."""
     for export in Export.objects.finished().order_by("pk"):
-        yield Finding(export, _fault(export))
+        yield Finding(export, file_fault(path_of(export), export.sha256))
+
+
+def file_fault(path: Path, sha256: str) -> str:
+    """Why the file is not the one that was hashed; "" if it is."""
+    try:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        return f"missing: {path} is gone"
+    except OSError as error:
+        return f"unreadable: {error}"
+    return "" if digest == sha256 else f"differs: SHA-256 is {digest}, it was {sha256}"
 
 
 def copy_export(export: Export, path: Path) -> None:
@@ -206,17 +222,6 @@ def _fail(export: Export, message: str) -> None:
         Export.objects.filter(pk=export.pk, state__in=AT_WORK).update(
             state=ExportState.FAILED, message=message, ended_at=timezone.now()
         )
-
-
-def _fault(export: Export) -> str:
-    try:
-        with path_of(export).open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-    except FileNotFoundError:
-        return f"missing: {path_of(export)} is gone"
-    except OSError as error:
-        return f"unreadable: {error}"
-    return "" if digest == export.sha256 else f"differs: SHA-256 is {digest}, it was {export.sha256}"
 
 
 def repeat(export: Export) -> dict[str, Any]:

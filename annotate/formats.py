@@ -163,7 +163,8 @@ def _argilla_record(pair: PreferencePair, content: Content) -> Row:
     votes = content.votes_on(pair) if content.with_votes else []
     if content.experts and votes:
         responses["preference"] = [
-            {"value": chosen if vote.agrees else rejected, "user_id": str(vote.expert)} for vote in votes
+            {"value": chosen if vote.agrees else rejected, "user_id": str(vote.expert), "status": "submitted"}
+            for vote in votes
         ]
     if content.reasons and (said := "\n\n".join(vote.reason for vote in votes if vote.reason)):
         suggestions["reason"] = {"value": said, "agent": AGENT, "type": "human"}

@@ -30,7 +30,7 @@ class ExportForm(forms.Form):
     layout = forms.ChoiceField(
         label=_("layout"),
         choices=Layout.choices,
-        help_text=_("Of JSONL and Parquet. The other formats have a pair in each line or record."),
+        help_text=_("Of JSONL and Parquet. As text: what the policy read, with token ids, for this trainer and TRL."),
     )
     policy = forms.ChoiceField(label=_("stories of"), required=False)
     language = forms.ChoiceField(

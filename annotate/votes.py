@@ -34,14 +34,14 @@ def pseudonym(expert: int) -> UUID:
 
 def votes_on(judgements: JudgementQuerySet) -> Callable[[PreferencePair], list[Vote]]:
     """A function that gives the votes behind a pair of these judgements, in the order in which they were given."""
-    found = list(deciding(judgements).select_related("assignment__expert").order_by("pk"))
+    decided = deciding(judgements)
     of_story: dict[int, list[Judgement]] = defaultdict(list)
     places: dict[tuple[int, int], int] = {}
-    by_pk = {judgement.pk: judgement for judgement in found}
-    for judgement, story, rank in Rank.objects.filter(judgement__in=by_pk).values_list("judgement", "story", "rank"):
+    by_pk = {judgement.pk: judgement for judgement in decided.select_related("assignment__expert")}
+    for judgement, story, rank in Rank.objects.filter(judgement__in=decided).values_list("judgement", "story", "rank"):
         places[judgement, story] = rank
         of_story[story].append(by_pk[judgement])
-    won = CriterionWinner.objects.filter(judgement__in=by_pk).values_list("judgement", "criterion", "story")
+    won = CriterionWinner.objects.filter(judgement__in=decided).values_list("judgement", "criterion", "story")
     winners = {(judgement, criterion): story for judgement, criterion, story in won}
 
     def of_pair(pair: PreferencePair) -> list[Vote]:

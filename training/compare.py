@@ -1,11 +1,8 @@
 """Two rounds side by side: what they were told to do, and what came of it."""
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
-from django.db import models
 from django.utils.formats import date_format
 from django.utils.text import capfirst
 from django.utils.timezone import localtime
@@ -14,15 +11,8 @@ from django.utils.translation import gettext as _
 from annotate.winrates import win_rate
 from generation.models import Policy
 from training import tables
+from training.described import lines_of
 from training.models import Round, RoundMetric
-from training.templatetags.figures import plain
-
-# what a round has become; all other fields say how it was to be made, new ones too
-RECORD = {
-    "id", "number", "state", "state_since", "policy", "result", "launched_by", "export_path", "export_sha256",
-    "pair_count", "attempt", "owner", "lease_until", "enqueued_at", "cancel_requested", "done", "total", "message",
-    "rule_looked_at", "created_at", "ended_at",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -39,22 +29,9 @@ class Row:
 
 
 def settings_rows(a: Round, b: Round) -> list[Row]:
-    """Every setting that a round has."""
-    fields = [field for field in Round._meta.concrete_fields if field.name not in RECORD]
-    return [Row(capfirst(str(field.verbose_name)), _setting(a, field), _setting(b, field)) for field in fields]
-
-
-def _setting(shown: Round, field: "models.Field[Any, Any]") -> str:
-    value = getattr(shown, field.name)
-    if field.choices:
-        return str(getattr(shown, f"get_{field.name}_display")())
-    if isinstance(value, bool):
-        return _("yes") if value else _("no")
-    if isinstance(value, float):
-        return str(plain(value))
-    if isinstance(value, dict | list):
-        return json.dumps(value, ensure_ascii=False, sort_keys=True)
-    return "–" if value in (None, "") else str(value)
+    """Every setting that a round has, in words."""
+    lines = zip(lines_of(a), lines_of(b), strict=True)  # the same settings in the same order
+    return [Row(capfirst(ours.label), ours.value, theirs.value) for ours, theirs in lines]
 
 
 def figure_rows(a: Round, b: Round) -> list[Row]:

@@ -72,7 +72,7 @@ class Migration(migrations.Migration):
                 ('purpose', models.CharField(help_text='what it is for', max_length=200)),
                 ('selection', models.JSONField(help_text='what it is made of: annotate.selections.Selection')),
                 ('format', models.CharField(choices=[('jsonl', 'JSONL'), ('parquet', 'Parquet'), ('csv', 'CSV'), ('argilla', 'Argilla (JSON)'), ('label_studio', 'Label Studio (JSON)')], max_length=12)),
-                ('layout', models.CharField(choices=[('pairs', 'a pair a line: the text that the policy read, token ids'), ('conversation', 'a pair a line: as messages, for any chat template'), ('grouped', 'a prompt a line, each story once')], default='pairs', max_length=12)),
+                ('layout', models.CharField(choices=[('pairs', 'a pair a line, as text'), ('conversation', 'a pair a line, as messages'), ('grouped', 'a prompt a line, each story once')], default='pairs', max_length=12)),
                 ('state', models.CharField(choices=[('waiting', 'waiting'), ('writing', 'being written'), ('done', 'finished'), ('failed', 'failed')], default='waiting', max_length=8)),
                 ('attempts', models.PositiveSmallIntegerField(default=0)),
                 ('done', models.PositiveIntegerField(default=0, help_text='lines written so far')),

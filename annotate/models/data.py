@@ -21,8 +21,8 @@ class Format(models.TextChoices):
 class Layout(models.TextChoices):
     """What a line of JSONL or Parquet holds. The other formats know pairs only."""
 
-    PAIRS = "pairs", _("a pair a line: the text that the policy read, token ids")
-    CONVERSATION = "conversation", _("a pair a line: as messages, for any chat template")
+    PAIRS = "pairs", _("a pair a line, as text")
+    CONVERSATION = "conversation", _("a pair a line, as messages")
     GROUPED = "grouped", _("a prompt a line, each story once")
 
 

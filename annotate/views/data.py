@@ -10,6 +10,7 @@ from django.db import transaction
 from django.http import FileResponse, HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
+from django.utils.dateparse import parse_datetime
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 from django.views.decorators.http import require_POST, require_safe
@@ -21,9 +22,11 @@ from annotate.models import Export, ExportState, Origin
 from annotate.permissions import AdminRequest, admin_required
 from annotate.selections import BadSelection, Selection
 from annotate.tasks import make_export_file
+from generation.models import Language
 
 A_PAGE = 25
-PATIENCE = timedelta(seconds=30)  # until an export that no worker begins is said to wait for one
+PATIENCE = timedelta(seconds=30)  # until an export that nobody writes is said to wait for a worker
+BLOCK = 1 << 18  # bytes of a download that are read at once
 
 
 @admin_required
@@ -74,11 +77,11 @@ def show_export(request: AdminRequest, number: int) -> HttpResponse:
     export = get_object_or_404(Export.objects.select_related("made_by"), pk=number)
     context = {
         "export": export,
-        "lonely": export.state == ExportState.WAITING and export.created_at < timezone.now() - PATIENCE,
+        "lonely": export.at_work and export.created_at < timezone.now() - PATIENCE and exports.is_lonely(export),
         "gone": export.state == ExportState.DONE and not exports.path_of(export).is_file(),
     }
     if not request.htmx:
-        return render(request, "annotate/data/export.html", context | {"selection": _told(export)})
+        return render(request, "annotate/data/export.html", context | _told(export))
     response = render(request, "annotate/data/export.html#live", context)
     if not export.at_work:
         response["HX-Refresh"] = "true"
@@ -95,7 +98,9 @@ def download_export(request: HttpRequest, number: int) -> HttpResponseBase:
     except OSError:
         messages.error(request, _("The file is not on this machine any more: see below."))
         return redirect("show_export", number)
-    return FileResponse(file, as_attachment=True, filename=export.path)
+    response = FileResponse(file, as_attachment=True, filename=export.path)
+    response.block_size = BLOCK
+    return response
 
 
 @admin_required
@@ -174,11 +179,19 @@ def _begun(export: Export) -> HttpResponse:
     return redirect("show_export", export.pk)
 
 
-def _told(export: Export) -> Selection | None:
+def _told(export: Export) -> dict[str, Any]:
+    """The selection in words; nothing, if it is of another version, or of a policy that is no more."""
     try:
-        return Selection.read(export.selection)
+        selection = Selection.read(export.selection)
     except BadSelection:
-        return None  # of another version, or of a policy that is no more: the page shows the JSON
+        return {}
+    languages, criteria = dict(Language.choices), dict(ExportForm.base_fields["criteria"].choices)  # type: ignore[attr-defined]
+    return {
+        "selection": selection,
+        "languages": [languages[one] for one in selection.languages],
+        "criteria": [criteria[one] for one in selection.criteria],
+        "until": parse_datetime(selection.until),
+    }
 
 
 def _exports_page(request: HttpRequest, form: ExportForm, status: int = 200) -> HttpResponse:

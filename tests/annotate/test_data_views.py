@@ -1,6 +1,7 @@
 """The admins' pages about exports and imported preferences."""
 
 import json
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,14 @@ class TestExports:
         assert "HX-Refresh" not in response.headers
         exports.write_export(export.pk)
         assert admin.get(f"/data/{export.pk}/", headers=HTMX).headers["HX-Refresh"] == "true"
+
+    @pytest.mark.parametrize("state", ["waiting", "writing"])
+    def test_without_a_worker_it_says_so(self, admin: Client, judged: None, state: str) -> None:
+        export = exports.begin_export(by=None, purpose="paper", selection=Selection())
+        Export.objects.update(state=state)
+        assert "No worker is writing it" not in text(admin.get(f"/data/{export.pk}/"))
+        Export.objects.update(created_at=export.created_at - timedelta(minutes=1))
+        assert "No worker is writing it" in text(admin.get(f"/data/{export.pk}/"))
 
     def test_nothing_to_export_says_so_and_keeps_the_form(self, admin: Client) -> None:
         response = admin.post("/data/make/", EXPORT)

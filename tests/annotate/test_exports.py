@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.core.management import CommandError, call_command
+from django.core.management import call_command
 
 from annotate import exports, tasks
 from annotate.models import Comparison, Export, Judgement
@@ -180,7 +180,8 @@ class TestOtherTools:
         first = json.loads(text(freeze(format="argilla", experts=True, reasons=True)))[0]
         (response,) = first["responses"]["preference"]
         expert = Judgement.objects.get().assignment.expert_id
-        assert response == {"value": first["suggestions"]["preference"]["value"], "user_id": str(pseudonym(expert))}
+        said = first["suggestions"]["preference"]["value"]
+        assert response == {"value": said, "user_id": str(pseudonym(expert)), "status": "submitted"}
         assert first["suggestions"]["reason"]["value"] == "=It ends well."
 
     def test_label_studio_tasks_are_of_its_shape(self, judged: Comparison) -> None:
@@ -256,8 +257,6 @@ class TestTheFile:
         exports.path_of(missing).unlink()
         faults = {found.export.pk: found.fault.partition(":")[0] for found in exports.verify_exports()}
         assert faults == {well.pk: "", changed.pk: "differs", missing.pk: "missing"}
-        with pytest.raises(CommandError, match="2 of 3 files"):
-            call_command("verify_exports")
 
     def test_a_file_in_the_way_is_never_overwritten(self, tmp_path: Path) -> None:
         path = tmp_path / "a.jsonl"

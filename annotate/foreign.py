@@ -93,7 +93,7 @@ def _parquet(path: Path) -> Iterator[tuple[int, Any, str]]:
 
 
 def preferences(row: Any, *, rendered: bool = False, which: str = EVERY) -> list[Preference]:
-    """What a row prefers; nothing if all its completions have the same score. Raises BadLine.
+    """What a row prefers; nothing if its completions have the same score, or if it has one. Raises BadLine.
 
     rendered: its prompt is text as a policy reads it, which stays as it is to the last line break.
     which: EVERY pair of completions with different scores, or EXTREMES, the best against the worst.
@@ -115,15 +115,17 @@ def preferences(row: Any, *, rendered: bool = False, which: str = EVERY) -> list
         raise BadLine("prompt is missing: give it as text, or as messages before the answers")
     if before and [_bare(m) for m in before] != [_bare(m) for m in prompt]:
         raise BadLine("the messages before the answers are not those of the prompt")
-    return [Preference(prompt, chosen, rejected)] if chosen != rejected else []
+    scores: list[Any] = [row.get("score_chosen"), row.get("score_rejected")]  # as UltraFeedback binarized has them
+    margin = scores[0] - scores[1] if all(map(_is_number, scores)) else None
+    return [Preference(prompt, chosen, rejected, margin)] if chosen != rejected else []
 
 
 def _scored(row: dict[str, Any], rendered: bool, which: str) -> list[Preference]:
     given = row.get("prompt") if row.get("prompt") is not None else row.get("instruction")
     prompt = _prompt(given, rendered)
     completions, scores = row["completions"], row.get("scores")
-    if not isinstance(completions, list) or len(completions) < 2:
-        raise BadLine("completions must be a list of two or more")
+    if not isinstance(completions, list):
+        raise BadLine("completions must be a list")
     if scores is not None and (not isinstance(scores, list) or len(scores) != len(completions)):
         raise BadLine("scores must be a list, one for each completion")
     found = [
@@ -132,7 +134,7 @@ def _scored(row: dict[str, Any], rendered: bool, which: str) -> list[Preference]
     found.sort(key=lambda one: -one[1])
     pairs = [(one, other) for one, other in combinations(found, 2) if one[1] > other[1] and one[0] != other[0]]
     if which == EXTREMES:
-        pairs = [pair for pair in pairs if pair == (found[0], found[-1])][:1]
+        pairs = [pair for pair in pairs if pair == (found[0], found[-1])][:1]  # none, if these two are equal
     return [Preference(prompt, one[0], other[0], one[1] - other[1]) for one, other in pairs]
 
 
@@ -140,10 +142,13 @@ def _completion(given: Any, score: Any, name: str) -> tuple[str, float]:
     if isinstance(given, dict):
         score = next((given[key] for key in SCORE_NAMES if given.get(key) is not None), score)
         given = next((given[key] for key in TEXT_NAMES if given.get(key) is not None), None)
-    number = isinstance(score, int | float) and not isinstance(score, bool) and math.isfinite(score)
-    if not number:
+    if not _is_number(score):
         raise BadLine(f"{name} has no number as its score ({', '.join(SCORE_NAMES)}, or scores beside completions)")
     return _text(given, name).strip(), float(score)
+
+
+def _is_number(score: Any) -> bool:
+    return isinstance(score, int | float) and not isinstance(score, bool) and math.isfinite(score)
 
 
 def _prompt(given: Any, rendered: bool) -> list[Message]:

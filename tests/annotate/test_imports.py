@@ -70,10 +70,17 @@ class TestReading:
     def test_or_the_best_against_the_worst_alone(self) -> None:
         assert texts(scored(b=2, a=5, c=1), which=EXTREMES) == [("a", "c")]
 
+    def test_scores_beside_a_pair_are_its_margin(self) -> None:
+        assert preferences({**TRL, "score_chosen": 8.0, "score_rejected": 6.5})[0].margin == 1.5
+
     def test_scores_may_stand_beside_texts(self) -> None:
         assert texts({"prompt": "A fox.", "completions": ["a", "b"], "scores": [1, 2]}) == [("b", "a")]
 
-    @pytest.mark.parametrize("row", [scored(a=3, b=3), {**TRL, "rejected": " A good fox.\n"}], ids=["scores", "texts"])
+    @pytest.mark.parametrize(
+        "row",
+        [scored(a=3, b=3), {**TRL, "rejected": " A good fox.\n"}, scored(a=3), scored()],
+        ids=["scores", "texts", "one completion", "none"],
+    )
     def test_equals_prefer_nothing(self, row: dict[str, Any]) -> None:
         assert preferences(row) == []
 
@@ -96,7 +103,7 @@ class TestReading:
                 {**TRL, "prompt": "?", "chosen": [USER, said("a")], "rejected": [USER, said("b")]},
                 "not those of the prompt",
             ),
-            ({"prompt": "A fox.", "completions": ["a"]}, "two or more"),
+            ({"prompt": "A fox.", "completions": "a"}, "must be a list"),
             ({"prompt": "A fox.", "completions": ["a", "b"]}, "no number as its score"),
             ({"prompt": "A fox.", "completions": ["a", "b"], "scores": [1, float("nan")]}, "no number as its score"),
             ({"prompt": "A fox.", "completions": ["a", "b"], "scores": [1]}, "one for each"),

@@ -1,13 +1,14 @@
 """Two rounds side by side."""
 
+from typing import Any
+
 import pytest
 from django.test import Client
 
 from tests.factories import make_policy
 from tests.training.stories import add_metric
 from tests.training.test_models import make_round
-from training.compare import RECORD, figure_rows, settings_rows
-from training.forms import LaunchForm
+from training.compare import figure_rows, settings_rows
 from training.models import Round, State
 
 pytestmark = pytest.mark.django_db
@@ -31,15 +32,27 @@ def rounds() -> tuple[Round, Round]:
 def test_differences_are_marked_and_numbers_written_out(rounds: tuple[Round, Round]) -> None:
     rows = {row.label: row for row in settings_rows(*rounds)}
     assert {label for label, row in rows.items() if row.differs} == {"Beta", "Weights", "Learning rate"}
-    assert (rows["Weights"].a, rows["Weights"].b) == ("full weights", "LoRA")
+    assert (rows["Weights"].a, rows["Weights"].b) == ("full weights", "LoRA (16/32)")
     assert rows["Learning rate"].b == "0.00001"
-    assert rows["Simulated experts count"].a == "no"
+    assert rows["Judged by"].a == "people"
 
 
-def test_every_setting_of_the_launch_form_is_compared_and_nothing_of_the_record() -> None:
-    compared = {field.name for field in Round._meta.concrete_fields} - RECORD
-    assert {name for name in LaunchForm().fields if hasattr(Round, name)} <= compared
-    assert {field.name for field in Round._meta.concrete_fields} >= RECORD
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("include_simulated", True), ("selection", {"languages": ["zh"]}), ("objectives", "structure=1"),
+        ("stages", [{"criterion": "structure", "beta": 0.3}]), ("reference", "base"), ("loss", "robust"),
+        ("sft_weight", 0.3), ("label_smoothing", 0.1), ("epochs", 2), ("batch_pairs", 8), ("eval_share", 0.2),
+        ("seed", 7),
+    ],
+)  # fmt: skip
+def test_every_setting_is_compared(rounds: tuple[Round, Round], name: str, value: Any) -> None:
+    first, _second = rounds
+    before = settings_rows(first, first)
+    assert not any(row.differs for row in before)
+    other = Round.objects.get(pk=first.pk)
+    setattr(other, name, value)
+    assert any(row.differs for row in settings_rows(first, other))
 
 
 def test_what_came_of_them_stands_beneath(rounds: tuple[Round, Round]) -> None:

@@ -89,7 +89,7 @@ class LaunchForm(forms.ModelForm):
     )  # fmt: skip
     label_smoothing = forms.FloatField(
         label=_("share of pairs judged the wrong way round"), min_value=0, max_value=0.49, initial=0,
-        help_text=_("0 takes each judgement at its word; 0.1 where experts often contradict each other; DPO only"),
+        help_text=_("0 takes each judgement at its word; 0.1 where experts often disagree; for DPO and robust DPO"),
         widget=forms.NumberInput(attrs={"step": "any", "list": "smoothing"}),
     )  # fmt: skip
     eval_share = forms.FloatField(

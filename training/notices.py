@@ -113,7 +113,8 @@ def _webhook(found: Delivery) -> int:
 
 def payload(found: Delivery) -> dict[str, Any]:
     """What a webhook gets. id is the same at each try."""
-    told: dict[str, Any] = {"id": found.pk, "event": found.event, "at": found.happened_at.isoformat(), "round": None}
+    at = found.created_at if found.event == Event.DECISION else found.happened_at  # judged while in the same state
+    told: dict[str, Any] = {"id": found.pk, "event": found.event, "at": at.isoformat(), "round": None}
     if found.round:
         told["round"] = {
             "number": found.round.number,

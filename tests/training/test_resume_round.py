@@ -178,7 +178,7 @@ def test_the_page_offers_it_and_the_form_with_its_settings(
     client.force_login(django_user_model.objects.create_user("boss", is_staff=True))
     page = client.get("/rounds/1/").content.decode()
     assert "/rounds/1/resume/" in page
-    assert "/rounds/?from=1" in page
+    assert "/rounds/new/?from=1" in page
     with django_capture_on_commit_callbacks(execute=True):
         client.post("/rounds/1/resume/")
     assert sent == [ended.pk]

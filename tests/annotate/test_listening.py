@@ -21,7 +21,7 @@ from annotate.listening_sessions import (
     record_notes,
     start_session,
 )
-from annotate.models import Comparison, Judgement, Listening, Place, ListeningSession
+from annotate.models import Comparison, Judgement, Listening, ListeningSession, Place
 from annotate.pairs import preference_pairs
 from annotate.queue import next_assignment
 from annotate.winrates import Outcome, win_rate

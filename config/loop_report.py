@@ -11,7 +11,7 @@ from django.db.models import Avg, Max
 
 from annotate.winrates import win_rate
 from generation.models import Policy
-from generation.summaries import change, summarise
+from generation.summaries import Change, change, summarise
 from training.models import Round
 
 MEASURES = ("structure", "message", "hard_words", "mean_words", "repetition", "diversity")
@@ -54,6 +54,10 @@ def repetition_change(base: Policy, policy: Policy) -> dict[str, float]:
     """
     found = change(base, policy, "repetition")
     assert found is not None
+    return as_interval(found)
+
+
+def as_interval(found: Change) -> dict[str, float]:
     return {"mean": found.mean, "low": found.low, "high": found.high}
 
 
@@ -87,8 +91,8 @@ def table(found: dict[str, Any]) -> str:
                 f"{row['reward_accuracy']:.2f}",
                 f"{row['kl']:.1f}",
                 *_measure_cells(row),
-                _rate(row["win_rate_previous"]),
-                _rate(row["win_rate_base"]),
+                rate_text(row["win_rate_previous"]),
+                rate_text(row["win_rate_base"]),
                 str(row["win_rate_base"]["n"]),
             )
         )
@@ -111,7 +115,7 @@ def _measure_cells(row: dict[str, Any]) -> tuple[str, ...]:
     )
 
 
-def _rate(rate: dict[str, Any]) -> str:
+def rate_text(rate: dict[str, Any]) -> str:
     if rate["rate"] is None:
         return "no judgements"
     return f"{100 * rate['rate']:.0f} % [{100 * rate['low']:.0f}, {100 * rate['high']:.0f}]"

@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from django.conf import settings
@@ -10,7 +10,7 @@ from django.core.management import call_command
 
 from annotate.comparisons import open_preference_comparisons
 from annotate.practice import ensure_shipped_examples
-from generation.demo_writer.recipe import Recipe
+from generation.demo_writer.recipe import CASE_STUDY, DEMO, Recipe
 from generation.models import Policy, Prompt, RunState
 from generation.policies import register_policy
 from generation.prompts import import_prompts
@@ -24,17 +24,20 @@ class SetupFailed(RuntimeError):
     """A step went wrong; the message says what to do."""
 
 
-def prepare(say: Callable[[str], None]) -> Policy:
+def prepare(
+    say: Callable[[str], None], *, recipe: Recipe = DEMO, prompts: Sequence[Path] = (SHIPPED_PROMPTS,)
+) -> Policy:
     """Migrate, make or find the base policy, import prompts, write stories, open comparisons.
 
-    Each step finds what is there already and leaves it alone. Raises SetupFailed, EngineError.
+    recipe: of the writer, if STORYLOOP_BASE_MODEL names no model. Each step finds what is there already and
+    leaves it alone. Raises SetupFailed, EngineError.
     """
     say("Preparing the database")
     call_command("migrate", verbosity=0)
-    policy = Policy.objects.current() or register_policy(name=BASE_NAME, path=base_model(say))
+    policy = Policy.objects.current() or register_policy(name=BASE_NAME, path=base_model(say, recipe))
     _check_base(policy, say)
     if not Prompt.objects.exists():
-        say(f"Importing prompts: {import_prompts(SHIPPED_PROMPTS).new}")
+        say(f"Importing prompts: {sum(import_prompts(file).new for file in prompts)}")
     ensure_shipped_examples()
     write_missing_stories(policy, say)
     opened = open_preference_comparisons(policy=policy)
@@ -52,14 +55,16 @@ def _check_base(policy: Policy, say: Callable[[str], None]) -> None:
         )
 
 
-def base_model(say: Callable[[str], None]) -> Path:
-    """STORYLOOP_BASE_MODEL, or the demo writer, trained now unless it is in the cache."""
+def base_model(say: Callable[[str], None], recipe: Recipe = DEMO) -> Path:
+    """STORYLOOP_BASE_MODEL, or the writer of `recipe`, trained now unless it is in the cache."""
     if settings.BASE_MODEL:
         return Path(settings.BASE_MODEL).expanduser().resolve()
-    directory = settings.WRITER_CACHE / f"demo-writer-{Recipe().key()}"
+    directory = settings.WRITER_CACHE / f"demo-writer-{recipe.key()}"
     if not directory.exists():
-        say("Making the demo writer (about a minute, once)")
-        _run([sys.executable, "-m", "generation.demo_writer", str(directory)], "The demo writer could not be made")
+        wide = recipe == CASE_STUDY
+        say(f"Making the demo writer (about {'three minutes' if wide else 'a minute'}, once)")
+        command = [sys.executable, "-m", "generation.demo_writer", str(directory)]
+        _run([*command, *(["--case-study"] if wide else [])], "The demo writer could not be made")
     return directory
 
 

@@ -131,23 +131,29 @@ def summarise(policy: Policy, *, language: str | None = None) -> PolicySummary |
     return PolicySummary(**found) if found["stories"] else None
 
 
-def change(before: Policy, after: Policy, measure: str, *, language: str | None = None) -> Change | None:
+def change(
+    before: Policy, after: Policy, measure: str, *, language: str = "", prompts: frozenset[int] | None = None
+) -> Change | None:
     """By how much `measure` (a name in MEASURES, else KeyError) differs between two policies' stories.
 
-    The mean over the prompts that both wrote for, each policy's stories of a prompt averaged first;
+    The mean over the prompts that both wrote for (in `language`, of those whose ids are in `prompts`), each
+    policy's stories of a prompt averaged first;
     those prompts are resampled for the interval (percentile bootstrap, Efron and Tibshirani, 1993,
     section 13.3; seeded). None if there are none.
     """
     if measure not in MEASURES:
         raise KeyError(measure)
     kept = [(policy.pk, figures_of(policy).computed_at) for policy in (before, after)]
-    return _change(*kept, measure, language or "")
+    return _change(*kept, measure, language, prompts)
 
 
 @lru_cache(maxsize=2_000)
-def _change(before: tuple[int, Any], after: tuple[int, Any], measure: str, language: str) -> Change | None:
+def _change(
+    before: tuple[int, Any], after: tuple[int, Any], measure: str, language: str, prompts: frozenset[int] | None
+) -> Change | None:
     ours, theirs = _by_prompt(*before, measure, language), _by_prompt(*after, measure, language)
-    shared = sorted(ours.keys() & theirs.keys())
+    both = ours.keys() & theirs.keys()
+    shared = sorted(both if prompts is None else both & prompts)
     if not shared:
         return None
     old, new = (np.array([found[prompt] for prompt in shared]) for found in (ours, theirs))

@@ -1,4 +1,6 @@
-"""python -m generation.demo_writer DIRECTORY: build the demo writer there, with a progress bar."""
+"""python -m generation.demo_writer DIRECTORY [--case-study]: build the demo writer there, with a progress bar.
+
+--case-study: the case study's instead (recipe.py)."""
 
 import os
 import sys
@@ -6,12 +8,15 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from generation.demo_writer.recipe import CASE_STUDY, DEMO
+
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 
 def main(argv: list[str] | None = None) -> int:
     given = sys.argv[1:] if argv is None else argv
-    if len(given) != 1:
+    directory, *options = given or [""]
+    if not directory or options not in ([], ["--case-study"]):
         print(__doc__, file=sys.stderr)
         return 2
     with tqdm(desc="training the demo writer", unit="step") as bar:
@@ -26,7 +31,7 @@ def main(argv: list[str] | None = None) -> int:
         from generation.demo_writer.build import build
 
         logging.disable_progress_bar()
-        build(Path(given[0]), on_step=on_step)
+        build(Path(directory), CASE_STUDY if options else DEMO, on_step)
     return 0
 
 

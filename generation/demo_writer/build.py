@@ -32,7 +32,7 @@ def build(
     if (directory / "model.safetensors").exists():
         return directory
     recipe = recipe or Recipe()
-    texts = list(corpus.pairs(recipe.seed, recipe.stories))
+    texts = list(corpus.pairs(recipe.seed, recipe.stories, wide=recipe.wide))
     tokenizer = _train_tokenizer(texts, recipe)
     model = _train_model(texts, tokenizer, recipe, on_step)
     temporary = directory.with_name(f"{directory.name}.{os.getpid()}.tmp")

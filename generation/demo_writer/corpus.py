@@ -3,20 +3,39 @@
 The shares of faults are the start figures of the case study this project reproduces (seed
 chapter, section 15.4): 78 % of stories have a clear beginning, middle and end, 62 % carry an
 educational message, and a part of the sentences uses words far too hard for readers of 5-8.
+
+The case study's corpus is wide: it has more plots and more ways to say the same. In the narrow one the
+faults are much of what makes a prompt's stories differ: a faultless writer who draws from it evenly has
+17 % less diversity than the faulty one, however it was trained (docs/case-study.md).
 """
 
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
-from types import ModuleType
+from functools import cache
+from types import SimpleNamespace
+from typing import Any
 
-from generation.demo_writer import grammar_en, grammar_zh
+from generation.demo_writer import grammar_en, grammar_zh, wider_en, wider_zh
 
-STRUCTURE_SHARE = 0.78
-MESSAGE_SHARE = 0.62
-HARD_STORY_SHARE = 0.5  # stories with at least one far too hard sentence
 AGE_BANDS = ("5-6", "7-8")
-GRAMMARS: dict[str, ModuleType] = {"en": grammar_en, "zh": grammar_zh}
+GRAMMARS: dict[str, Any] = {"en": grammar_en, "zh": grammar_zh}
+WIDER: dict[str, Any] = {"en": wider_en, "zh": wider_zh}
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Of the stories, 0-1: those with a beginning, a middle and an end, with a message, and with at least one far
+    too hard sentence."""
+
+    structure: float
+    message: float
+    hard: float
+
+
+SHARES = Shares(0.78, 0.62, 0.5)
+WIDE_SHARES = Shares(0.775, 0.60, 0.85)  # min_p cuts off what is rare: what is written has the chapter's shares then
+WIDE_HARD = 3  # hard sentences that it knows: with few of them they are no large part of what makes stories differ
 
 
 @dataclass(frozen=True)
@@ -43,6 +62,21 @@ class Brief:
         )
 
 
+@cache
+def wide_grammar(language: str) -> Any:
+    """The words of `language`, those of the case study among them, and its sights."""
+    grammar, wider = GRAMMARS[language], WIDER[language]
+    words = {name: value for name, value in vars(grammar).items() if name.isupper()}
+    added = {name: value for name, value in vars(wider).items() if name.isupper() and name != "MORE"}
+    words |= {name: words.get(name, ()) + value for name, value in added.items()}
+    for theme, (plots, messages) in wider.MORE.items():
+        phrase, *parts, known = grammar.THEMES[theme]
+        parts = [part + more for part, more in zip(parts, zip(*plots, strict=True), strict=True)]
+        words["THEMES"] = {**words["THEMES"], theme: (phrase, *parts, known + messages)}
+    words["HARD"] = words["HARD"][:WIDE_HARD]
+    return SimpleNamespace(**words)
+
+
 def draw_brief(rng: random.Random, language: str) -> Brief:
     """A brief drawn uniformly from the grammar of `language` ("en" or "zh")."""
     grammar = GRAMMARS[language]
@@ -56,33 +90,45 @@ def draw_brief(rng: random.Random, language: str) -> Brief:
     )
 
 
-def write_story(rng: random.Random, brief: Brief) -> str:
+def write_story(rng: random.Random, brief: Brief, *, wide: bool = False) -> str:
     """One story for `brief`, with the corpus's shares of faults."""
-    grammar = GRAMMARS[brief.language]
+    grammar, shares = (wide_grammar(brief.language), WIDE_SHARES) if wide else (GRAMMARS[brief.language], SHARES)
     words = _words(rng, grammar, brief)
-    missing = None if rng.random() < STRUCTURE_SHARE else rng.choice(("opening", "middle", "ending"))
-    sentences = [
-        *_opening(rng, grammar, without=missing == "opening"),
-        *_middle(rng, grammar, without=missing == "middle"),
-        *_ending(rng, grammar, without=missing == "ending"),
-    ]
-    if rng.random() < MESSAGE_SHARE:
+    missing = None if rng.random() < shares.structure else rng.choice(("opening", "middle", "ending"))
+    opening = _opening(rng, grammar, without=missing == "opening")
+    middle = _middle(rng, grammar, without=missing == "middle")
+    sentences = [*opening, *middle, *_ending(rng, grammar, without=missing == "ending")]
+    if wide:
+        words["sight"], words["other_sight"] = rng.sample(grammar.SIGHTS, 2)
+        sentences.insert(len(opening) + 1, rng.choice(grammar.SEEN))
+    if rng.random() < shares.message:
         sentences.append(rng.choice(grammar.MESSAGES))
-    if rng.random() < HARD_STORY_SHARE:
-        for hard in rng.sample(grammar.HARD, rng.choice((1, 1, 2))):
+    if rng.random() < shares.hard:
+        for hard in _hard(rng, grammar, wide=wide):
             sentences.insert(rng.randint(1, len(sentences) - 1), hard)
     return ("" if brief.language == "zh" else " ").join(s.format(**words) for s in sentences)
 
 
-def pairs(seed: int, count: int) -> Iterator[tuple[str, str]]:
+def pairs(seed: int, count: int, *, wide: bool = False) -> Iterator[tuple[str, str]]:
     """`count` (prompt, story) texts, English and Chinese in turn."""
     rng = random.Random(seed)
     for index in range(count):
         brief = draw_brief(rng, ("en", "zh")[index % 2])
-        yield brief.prompt_text(rng.randrange(3)), write_story(rng, brief)
+        yield brief.prompt_text(rng.randrange(3)), write_story(rng, brief, wide=wide)
 
 
-def _words(rng: random.Random, grammar: ModuleType, brief: Brief) -> dict[str, str]:
+def _hard(rng: random.Random, grammar: Any, *, wide: bool) -> list[str]:
+    """One or two sentences; wide: one, the English ones two in one and so as long as the Chinese."""
+    if not wide:
+        return rng.sample(grammar.HARD, rng.choice((1, 1, 2)))
+    first, second = rng.sample(grammar.HARD, 2)
+    if not first.isascii():
+        return [first]
+    second = second if second.startswith("{") else second[0].lower() + second[1:]
+    return [f"{first[:-1]}, and {second}"]
+
+
+def _words(rng: random.Random, grammar: Any, brief: Brief) -> dict[str, str]:
     _, wishes, problems, deeds, results, messages = grammar.THEMES[brief.theme]
     plot = rng.randrange(len(wishes))  # wish, problem, deed and result of one plot belong together
     helper = rng.choice(grammar.HELPERS)
@@ -102,21 +148,21 @@ def _words(rng: random.Random, grammar: ModuleType, brief: Brief) -> dict[str, s
     }
 
 
-def _opening(rng: random.Random, grammar: ModuleType, *, without: bool) -> list[str]:
+def _opening(rng: random.Random, grammar: Any, *, without: bool) -> list[str]:
     if without:
         return [rng.choice(grammar.NO_OPENING)]
     sentences = [rng.choice(grammar.OPENINGS), grammar.LIVED]
     return sentences + ([rng.choice(grammar.SKIES)] if rng.random() < 0.5 else [])
 
 
-def _middle(rng: random.Random, grammar: ModuleType, *, without: bool) -> list[str]:
+def _middle(rng: random.Random, grammar: Any, *, without: bool) -> list[str]:
     if without:
         return [rng.choice(grammar.DAYS), *rng.sample(grammar.NO_MIDDLE, 2)]
     sentences = [rng.choice(grammar.DAYS), rng.choice(grammar.PROBLEMS), rng.choice(grammar.FELT)]
     return sentences + ([rng.choice(grammar.HELPED)] if rng.random() < 0.6 else [])
 
 
-def _ending(rng: random.Random, grammar: ModuleType, *, without: bool) -> list[str]:
+def _ending(rng: random.Random, grammar: Any, *, without: bool) -> list[str]:
     if without:
         return rng.sample(grammar.NO_ENDING, 2)
     sentences = [rng.choice(grammar.DEEDS), rng.choice(grammar.ENDINGS)]

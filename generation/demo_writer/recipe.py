@@ -20,11 +20,16 @@ class Recipe:
     learning_rate: float = 6e-3  # AdamW's, for embeddings and norms
     initial_spread: float = 0.08  # with transformers' 0.02 it never learns to repeat the hero's name
     warm_up: float = 0.15  # share of the steps; a half cosine to zero follows
+    wide: bool = False  # the case study's corpus: see corpus.py
     seed: int = 15
 
     def key(self) -> str:
         """Identifies recipe and corpus together: 12 hex digits."""
-        names = ("corpus.py", "grammar_en.py", "grammar_zh.py", "build.py")
+        names = ("corpus.py", "grammar_en.py", "grammar_zh.py", "wider_en.py", "wider_zh.py", "build.py")
         sources = [Path(__file__).with_name(name).read_bytes() for name in names]
         text = repr(sorted(asdict(self).items())).encode()
         return hashlib.sha256(b"\0".join([text, *sources])).hexdigest()[:12]
+
+
+DEMO = Recipe()
+CASE_STUDY = Recipe(wide=True, stories=12_000, steps=1_000)

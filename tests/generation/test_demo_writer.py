@@ -3,6 +3,7 @@
 import random
 import re
 from dataclasses import fields, replace
+from statistics import fmean
 
 import pytest
 
@@ -12,7 +13,7 @@ from generation.demo_writer.build import build
 from generation.demo_writer.recipe import Recipe
 from generation.engines.transformers_engine import TransformersEngine
 from generation.engines.values import Request, SamplingParams, Weights, taking, weights_hash
-from generation.measures import hard_word_share, measure_story, sentences
+from generation.measures import distinct_share, hard_word_share, measure_story, sentences
 
 GRAMMARS = [("en", grammar_en), ("zh", grammar_zh)]
 DRAWN = 2000
@@ -22,9 +23,19 @@ QUICK = Recipe(stories=64, vocabulary=320, hidden=32, layers=1, heads=2, steps=4
 @pytest.fixture(scope="module", params=["en", "zh"])
 def drawn(request):
     """(language, stories): DRAWN stories of one language's grammar."""
+    return request.param, draw(request.param, wide=False)
+
+
+@pytest.fixture(scope="module", params=["en", "zh"])
+def drawn_wide(request):
+    """The same of the case study's grammar."""
+    return request.param, draw(request.param, wide=True)
+
+
+def draw(language, *, wide):
     rng = random.Random(2)
-    briefs = (corpus.draw_brief(rng, request.param) for _ in range(DRAWN))
-    return request.param, [corpus.write_story(rng, brief) for brief in briefs]
+    briefs = (corpus.draw_brief(rng, language) for _ in range(DRAWN))
+    return [corpus.write_story(rng, brief, wide=wide) for brief in briefs]
 
 
 def test_78_percent_of_the_stories_have_a_structure(drawn):
@@ -60,6 +71,44 @@ def test_no_place_of_a_sentence_is_left_open(drawn):
 def test_a_story_has_no_broken_sentence(drawn):
     language, stories = drawn
     assert sum(measure_story(s, language).broken for s in stories) / DRAWN < 0.01
+
+
+# --- the case study's ----------------------------------------------------------------------------------------
+
+
+def test_the_wide_corpus_has_the_shares_that_it_states(drawn_wide):
+    language, stories = drawn_wide
+    found = [measure_story(s, language) for s in stories]
+    assert sum(m.has_structure for m in found) / DRAWN == pytest.approx(corpus.WIDE_SHARES.structure, abs=0.04)
+    assert sum(m.has_message for m in found) / DRAWN == pytest.approx(corpus.WIDE_SHARES.message, abs=0.04)
+    assert sum(m.hard_words > 0 for m in found) / DRAWN == pytest.approx(corpus.WIDE_SHARES.hard, abs=0.04)
+
+
+def test_the_wide_corpus_is_whole(drawn_wide):
+    language, stories = drawn_wide
+    assert [s for s in stories if re.search(r"[{}]", s)] == []
+    assert sum(measure_story(s, language).broken for s in stories) / DRAWN < 0.01
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_every_wide_theme_has_whole_plots(language):
+    themes = corpus.wide_grammar(language).THEMES
+    assert list(themes) == list(corpus.GRAMMARS[language].THEMES)
+    assert [name for name, (_, *plot, _) in themes.items() if {len(part) for part in plot} != {6}] == []
+
+
+@pytest.mark.parametrize(("wide", "kept"), [(False, False), (True, True)])
+def test_without_its_faults_only_the_wide_corpus_keeps_nine_tenths_of_its_diversity(wide, kept, monkeypatch):
+    def diversity():
+        rng, found = random.Random(3), []
+        for index in range(300):
+            brief = corpus.draw_brief(rng, ("en", "zh")[index % 2])
+            found.append(distinct_share([corpus.write_story(rng, brief, wide=wide) for _ in range(4)], brief.language))
+        return fmean(found)
+
+    faulty = diversity()
+    monkeypatch.setattr(corpus, "WIDE_SHARES" if wide else "SHARES", corpus.Shares(1, 1, 0))
+    assert (diversity() > 0.9 * faulty) is kept
 
 
 @pytest.mark.parametrize(("language", "grammar"), GRAMMARS)
@@ -107,7 +156,8 @@ def test_another_seed_gives_another_corpus():
 @pytest.mark.parametrize("name", [field.name for field in fields(Recipe)])
 def test_the_key_changes_with_every_part_of_the_recipe(name):
     recipe = Recipe()
-    assert replace(recipe, **{name: getattr(recipe, name) * 2}).key() != recipe.key()
+    value = getattr(recipe, name)
+    assert replace(recipe, **{name: not value if isinstance(value, bool) else value * 2}).key() != recipe.key()
 
 
 def test_the_same_recipe_has_the_same_key():

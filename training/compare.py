@@ -45,6 +45,7 @@ def _record() -> list[tuple[str, Callable[[Round], str]]]:
     return [
         (_("State"), lambda one: one.get_state_display()),
         (_("From"), lambda one: str(one.policy)),
+        (_("Lineage"), lambda one: " ← ".join(str(policy) for policy in one.policy.lineage())),
         (_("Made"), lambda one: str(one.result or "–")),
         (_("Pairs"), lambda one: str(one.pair_count or "–")),
         (_("SHA-256 of the pairs"), lambda one: one.export_sha256[:12] or "–"),

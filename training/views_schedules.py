@@ -21,11 +21,19 @@ from training.when import first_time
 
 @dataclass(frozen=True)
 class Card:
-    """A schedule as the pages show it. found: what it said when it looked last; now: what it would say."""
+    """A schedule as the pages show it."""
 
     schedule: Schedule
-    found: str
-    now: str
+
+    @property
+    def found(self) -> str:
+        """What it said when it looked last."""
+        return in_words(self.schedule.outcome)
+
+    @property
+    def now(self) -> str:
+        """What it would say now: counts pairs, which takes its time where there are many."""
+        return in_words(schedule.look(self.schedule))
 
     @property
     def weekdays(self) -> str:
@@ -39,7 +47,7 @@ class Card:
 
 def cards() -> list[Card]:
     found: QuerySet[Schedule] = Schedule.objects.select_related("settings_round")
-    return [Card(one, in_words(one.outcome), in_words(schedule.look(one))) for one in found]
+    return [Card(one) for one in found]
 
 
 @admin_required

@@ -66,7 +66,7 @@ def post(url: str, body: bytes, headers: Mapping[str, str], *, private: bool = F
         connection.request("POST", target, body, {"Host": parts.netloc, **headers})
         answer = connection.getresponse()
         answer.read(READ)
-    except (OSError, http.client.HTTPException) as error:
+    except (OSError, http.client.HTTPException, UnicodeError) as error:  # a name with a label that is too long
         said = {"host": host, "error": str(error) or type(error).__name__}
         raise NotSent(_("%(host)s does not answer: %(error)s") % said) from error
     finally:

@@ -58,6 +58,7 @@ def test_every_setting_is_compared(rounds: tuple[Round, Round], name: str, value
 def test_what_came_of_them_stands_beneath(rounds: tuple[Round, Round]) -> None:
     rows = {row.label: (row.a, row.b) for row in figure_rows(*rounds)}
     assert rows["From"] == ("base", "round-1")
+    assert rows["Lineage"] == ("base", "round-1 ← base")
     assert rows["Pairs"] == ("40", "–")
     assert rows["SHA-256 of the pairs"] == ("abababababab", "–")
     assert rows["loss, held out"] == ("0.500", "–")

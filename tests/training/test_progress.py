@@ -8,7 +8,7 @@ import pytest
 from django.db.models.functions import Now
 from django.test import Client
 
-from tests.factories import make_policy
+from tests.factories import make_policy, make_prompt, make_run, make_story
 from tests.training.stories import add_metric
 from tests.training.test_models import make_round
 from training import progress
@@ -160,6 +160,16 @@ class TestPage:
         rows = list(csv.DictReader(text.splitlines()))
         assert [row["step"] for row in rows] == ["1", "2", "3", "4", "5"]
         assert (rows[4]["loss"], rows[4]["eval_loss"], rows[4]["memory_resident"]) == ("0.63", "0.61", "2500000000")
+
+    def test_while_stories_are_written_the_time_left_is_the_writing_runs(self, admin_client: Client) -> None:
+        policy = make_policy()
+        make_round(policy=policy, state=State.WRITING, done=2, total=4)
+        run = make_run(policy, wanted=4, stored=2, seen_at=Now())
+        for _ in range(2):
+            make_story(policy, make_prompt(), run=run)
+        page = admin_client.get("/rounds/1/").content.decode()
+        assert "2 of 4 stories" in page
+        assert "less than a minute left" in page
 
     def test_before_anything_is_known_nothing_is_made_up(self, admin_client: Client) -> None:
         make_round(policy=make_policy())

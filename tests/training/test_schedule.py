@@ -10,7 +10,9 @@ from django.db import connection
 from django.db.models.functions import Now
 from django.test import Client
 
-from annotate.models import Expert
+from annotate.judgements import record_judgement
+from annotate.models import Expert, Kind
+from annotate.queue import assign
 from generation.models import Policy
 from tests.factories import judge_by_story, make_comparison, make_expert, make_policy
 from training.models import Proposal, Round, Schedule, State
@@ -155,9 +157,13 @@ class TestAgreement:
     def judged(self, policy: Policy, comparisons: int, experts: list[Expert], *, agree: bool = True) -> None:
         """Each comparison of three stories ranked by two people: three pairs of stories with two votes."""
         for _ in range(comparisons):
-            stories = list(make_comparison(3, policy=policy).stories.all())
-            judge_by_story(experts[0], stories)
-            judge_by_story(experts[1], stories if agree else stories[::-1])
+            comparison = make_comparison(3, policy=policy)
+            shown = list(comparison.stories.values_list("pk", flat=True))
+            for expert, ranks in zip(experts, ([1, 2, 3], [1, 2, 3] if agree else [3, 2, 1]), strict=True):
+                assignment = assign(comparison, expert, shown, Kind.ORDINARY)  # the queue would draw repeats, too
+                record_judgement(
+                    assignment=assignment, verdict="ranked", ranks=dict(zip((1, 2, 3), ranks, strict=True))
+                )
 
     @pytest.mark.parametrize(("by", "floor"), [("alpha", 0.9), ("share", 90)])
     def test_above_the_floor_it_launches_and_below_it_says_the_figure(self, by: str, floor: float) -> None:

@@ -1,6 +1,6 @@
 """How the next policy is made: rounds, what is watched in them, and their schedule."""
 
-from training.models.notices import OF_ROUNDS, Channel, Delivery, Destination, Event, Sending
+from training.models.notices import TOLD, Channel, Delivery, Destination, Event, Sending
 from training.models.rounds import (
     AT_WORK,
     LIMITS,
@@ -28,7 +28,7 @@ from training.models.schedules import (
 __all__ = [
     "AT_WORK",
     "LIMITS",
-    "OF_ROUNDS",
+    "TOLD",
     "UNDECIDED",
     "WEEKDAYS",
     "Act",

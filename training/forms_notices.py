@@ -9,9 +9,9 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from training import webhooks
-from training.models import OF_ROUNDS, Destination
+from training.models import TOLD, Destination
 
-EVENTS = [(event.value, event.label) for event in OF_ROUNDS]
+EVENTS = [(event.value, event.label) for event in TOLD]
 
 
 def _events(*, required: bool) -> forms.MultipleChoiceField:

@@ -21,7 +21,7 @@ from django.utils.translation import gettext as _
 
 from annotate.permissions import is_admin
 from training import promotion, webhooks
-from training.models import Channel, Delivery, Destination, Event, Round, Sending, State
+from training.models import Channel, Delivery, Destination, Event, Proposal, Round, Sending, State
 from training.webhooks import NotSent
 
 BACK_OFF = [timedelta(seconds=30), timedelta(minutes=2), timedelta(minutes=10), timedelta(hours=1), timedelta(hours=6)]
@@ -41,6 +41,9 @@ def record_events() -> None:
     rows = []
     for destination in Destination.objects.all():
         for event in destination.events:
+            if event == Event.PROPOSED:
+                rows += [_proposed(destination, one) for one in _unheard(destination)]
+                continue
             happened = _untold(destination, Event(event))
             rows += [
                 Delivery(destination=destination, round=one, event=event, happened_at=one.state_since)
@@ -58,6 +61,15 @@ def _untold(destination: Destination, event: Event) -> Any:
     return found.filter(state_since__gte=destination.since) if event in OVER else found  # what waits still waits
 
 
+def _unheard(destination: Destination) -> Any:
+    told = Delivery.objects.filter(destination=destination, proposal=OuterRef("pk"))
+    return Proposal.objects.open().filter(~Exists(told))
+
+
+def _proposed(destination: Destination, proposal: Proposal) -> Delivery:
+    return Delivery(destination=destination, proposal=proposal, event=Event.PROPOSED, happened_at=proposal.created_at)
+
+
 def due() -> list[int]:
     return list(_due().values_list("pk", flat=True))
 
@@ -70,7 +82,9 @@ def send(delivery_id: int) -> None:
     """Try once, if nobody else does and it is due."""
     if not _due().filter(pk=delivery_id).update(attempts=F("attempts") + 1, next_try_at=Now() + SENDING):
         return
-    found = Delivery.objects.select_related("destination__user", "round__policy", "round__result").get(pk=delivery_id)
+    found = Delivery.objects.select_related("destination__user", "round__policy", "round__result", "proposal").get(
+        pk=delivery_id
+    )
     mine = Delivery.objects.filter(pk=found.pk, attempts=found.attempts)
     try:
         if found.attempts > TRIES:  # each was cut short: by the time limit, or with its worker
@@ -125,6 +139,8 @@ def payload(found: Delivery) -> dict[str, Any]:
             "result": found.round.result.name if found.round.result else None,
             "url": link(found.round),
         }
+    if found.proposal:
+        told["proposal"] = {"pairs": found.proposal.pairs, "url": settings.SITE_URL + reverse("rounds")}
     return {**told, "text": subject(found)}
 
 
@@ -138,6 +154,8 @@ def _email(found: Delivery) -> None:
     lines = [subject(found)]
     if found.round:
         lines += [found.round.message, link(found.round)]
+    if found.proposal:
+        lines += [settings.SITE_URL + reverse("rounds")]
     mail = EmailMessage(f"Storyloop: {subject(found)}", "\n\n".join(filter(None, lines)), to=[user.email])
     try:
         mail.send()
@@ -151,6 +169,8 @@ def link(shown: Round) -> str:
 
 def subject(found: Delivery) -> str:
     """In one line."""
+    if found.proposal:
+        return _("A round is proposed: %(pairs)d new pairs.") % {"pairs": found.proposal.pairs}
     if found.round is None:
         return _("This is a test: messages arrive.")
     said = {"number": found.round.number, "state": found.round.get_state_display()}

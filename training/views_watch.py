@@ -49,5 +49,7 @@ def compare_rounds(request: HttpRequest) -> HttpResponse:
         after, before = rounds[:2]
     context: dict[str, Any] = {"rounds": rounds, "a": before, "b": after}
     if before and after:
-        context |= {"settings": compare.settings_rows(before, after), "figures": compare.figure_rows(before, after)}
+        rows = compare.settings_rows(before, after)
+        context |= {"settings": rows, "figures": compare.figure_rows(before, after)}
+        context["same"] = not any(row.differs for row in rows)
     return render(request, "training/compare.html", context)

@@ -69,6 +69,9 @@ def test_the_page_takes_any_two_rounds(rounds: tuple[Round, Round], admin_client
     page = admin_client.get("/rounds/compare/?a=2&b=1").content.decode()
     assert page.index("/rounds/2/") < page.index("/rounds/1/")
     assert page.count('<span class="tag alarm">differs</span>') == 3
+    same = "All settings are the same."
+    assert same not in page
+    assert same in admin_client.get("/rounds/compare/?a=2&b=2").content.decode()
 
 
 @pytest.mark.parametrize("query", ["?a=1&b=9", "?a=x&b=%00", "?a=1"])

@@ -200,8 +200,9 @@ def test_the_database_refuses_a_webhook_twice() -> None:
     [
         ("delivery_once_an_event", {}),
         ("delivery_event_known", {"event": "noise"}),
-        ("delivery_of_a_round_or_a_test", {"event": "test"}),
-        ("delivery_of_a_round_or_a_test", {"round": None}),
+        ("delivery_of_what_it_tells", {"event": "test"}),
+        ("delivery_of_what_it_tells", {"event": "proposed"}),
+        ("delivery_of_what_it_tells", {"round": None}),
         ("delivery_sent_when", {"event": "ended", "state": "sent"}),
         ("delivery_sent_when", {"event": "ended", "state": "lost"}),
     ],
@@ -213,6 +214,14 @@ def test_the_database_refuses_a_delivery_that_breaks(constraint: str, fields: di
     Delivery.objects.create(**values)
     with pytest.raises(IntegrityError, match=constraint), transaction.atomic():
         Delivery.objects.create(**{**values, **fields})
+
+
+def test_the_database_refuses_to_tell_of_a_proposal_twice() -> None:
+    proposal = Proposal.objects.create(policy=make_policy(), round_settings={}, pairs=3)
+    values = {"destination": Destination.objects.create(**HOOK), "proposal": proposal, "event": "proposed"}
+    Delivery.objects.create(**values)
+    with pytest.raises(IntegrityError, match="delivery_once_a_proposal"), transaction.atomic():
+        Delivery.objects.create(**values, happened_at=proposal.created_at)
 
 
 def test_a_round_remembers_since_when_it_is_in_its_state() -> None:

@@ -22,7 +22,7 @@ from tests.factories import make_policy
 from tests.training.stories import judge_all, judged_round
 from tests.training.test_models import make_round
 from training import notices, webhooks
-from training.models import Channel, Delivery, Destination, Event, PromotionRule, Round, Sending, State
+from training.models import Channel, Delivery, Destination, Event, PromotionRule, Proposal, Round, Sending, State
 from training.tasks import send_notices
 
 pytestmark = pytest.mark.django_db
@@ -219,6 +219,23 @@ def in_threads(act: Callable[[], None], count: int) -> list[threading.Thread]:
     for thread in threads:
         thread.start()
     return threads
+
+    def test_a_proposal_is_told_once_and_one_that_is_void_is_not(self, receiver: Receiver) -> None:
+        webhook(receiver.url)
+        policy = make_policy(current=True)
+        proposal = Proposal.objects.create(policy=policy, round_settings={}, pairs=233)
+        assert sweep().state == Sending.SENT
+        sweep()
+        ((_path, _headers, body),) = receiver.got
+        told = json.loads(body)
+        assert (told["event"], told["text"]) == ("proposed", "A round is proposed: 233 new pairs.")
+        assert told["proposal"]["pairs"] == 233
+        Delivery.objects.all().delete()
+        Proposal.objects.filter(pk=proposal.pk).close()
+        notices.record_events()
+        assert not Delivery.objects.exists()
+
+    return None
 
 
 @pytest.mark.django_db(transaction=True)

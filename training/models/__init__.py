@@ -1,7 +1,7 @@
 """How the next policy is made: rounds, what is watched in them, and their schedule."""
 
 from training.changes import PolicyChange
-from training.models.notices import OF_ROUNDS, Channel, Delivery, Destination, Event, Sending
+from training.models.notices import TOLD, Channel, Delivery, Destination, Event, Sending
 from training.models.rounds import (
     AT_WORK,
     LIMITS,
@@ -30,8 +30,8 @@ from training.models.schedules import (
 __all__ = [
     "AT_WORK",
     "LIMITS",
-    "OF_ROUNDS",
     "REFERENCES",
+    "TOLD",
     "UNDECIDED",
     "WEEKDAYS",
     "Act",

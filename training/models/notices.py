@@ -8,6 +8,7 @@ from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
 from training.models.rounds import Round
+from training.models.schedules import Proposal
 
 
 class Event(models.TextChoices):
@@ -15,14 +16,15 @@ class Event(models.TextChoices):
     DECISION = "decision", _("a round waits for your decision")
     ENDED = "ended", _("a round has ended: promoted, rejected or cancelled")
     FAILED = "failed", _("a round has failed")
+    PROPOSED = "proposed", _("a schedule proposes a round")
     TEST = "test", _("a test")
 
 
-OF_ROUNDS = [event for event in Event if event != Event.TEST]
+TOLD = [event for event in Event if event != Event.TEST]
 
 
 def all_events() -> list[str]:
-    return [event.value for event in OF_ROUNDS]
+    return [event.value for event in TOLD]
 
 
 class Channel(models.TextChoices):
@@ -84,6 +86,7 @@ class Delivery(models.Model):
 
     destination = models.ForeignKey(Destination, on_delete=models.CASCADE, related_name="deliveries")
     round = models.ForeignKey(Round, null=True, blank=True, on_delete=models.CASCADE, related_name="+")
+    proposal = models.ForeignKey(Proposal, null=True, blank=True, on_delete=models.CASCADE, related_name="+")
     event = models.CharField(max_length=8, choices=Event)
     happened_at = models.DateTimeField(db_default=Now())
     state = models.CharField(max_length=8, choices=Sending, default=Sending.WAITING)
@@ -100,10 +103,13 @@ class Delivery(models.Model):
             models.UniqueConstraint(
                 fields=["destination", "round", "event", "happened_at"], name="delivery_once_an_event"
             ),
+            models.UniqueConstraint(fields=["destination", "proposal"], name="delivery_once_a_proposal"),
             models.CheckConstraint(condition=Q(event__in=Event.values), name="delivery_event_known"),
             models.CheckConstraint(
-                condition=Q(event=Event.TEST, round=None) | (~Q(event=Event.TEST) & Q(round__isnull=False)),
-                name="delivery_of_a_round_or_a_test",
+                condition=Q(event=Event.TEST, round=None, proposal=None)
+                | Q(event=Event.PROPOSED, round=None, proposal__isnull=False)
+                | (~Q(event__in=[Event.TEST, Event.PROPOSED]) & Q(round__isnull=False, proposal=None)),
+                name="delivery_of_what_it_tells",
             ),
             models.CheckConstraint(
                 condition=Q(state__in=["waiting", "failed"], sent_at=None) | Q(state="sent", sent_at__isnull=False),

@@ -3,6 +3,7 @@ from django.urls import include, path
 from django.views.i18n import set_language
 
 from config import views
+from config.api.site import urls as api_urls
 
 urlpatterns = [
     path("", views.home, name="home"),
@@ -13,6 +14,8 @@ urlpatterns = [
     path("rounds/", include("training.urls")),
     path("policies/", include("training.policy_urls")),
     path("writing/", include("generation.urls")),
+    path("account/", include("config.account_urls")),
+    path("api/v1/", api_urls),
     path("log-in/", LoginView.as_view(redirect_authenticated_user=True), name="log_in"),
     path("log-out/", LogoutView.as_view(), name="log_out"),
     path("language/", views.public(set_language), name="set_language"),

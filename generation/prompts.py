@@ -3,62 +3,86 @@
 import csv
 import io
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from django.db import transaction
+from django.db import connection, transaction
 
 from generation.models import Language, Prompt, Split
 
 FIELDS = ("text", "language", "theme", "story_type", "age_band", "split")
 MAX_TEXT = 4000
+STORING = 0x50726F6D70  # "Promp": the lock of who stores prompts
+
+Faults = list[tuple[int, str]]  # (place, what is wrong)
 
 
 class BadPrompts(ValueError):
     """The file cannot be imported: `faults` says why, a line each. Nothing was imported."""
 
-    def __init__(self, faults: list[str]) -> None:
+    def __init__(self, faults: list[str], places: list[tuple[int, str]] | None = None) -> None:
         super().__init__("\n".join(faults))
-        self.faults = faults
+        self.faults, self.places = faults, places or []
 
 
 @dataclass(frozen=True)
 class Imported:
-    """How many prompts are new, and how many were known already (by text) and left as they are."""
+    """How many prompts are new, and how many were known already (by text) and left as they are.
+
+    ids: of all of them, in their order.
+    """
 
     new: int
     known: int
+    ids: list[int] = field(default_factory=list, compare=False)
 
 
 def import_prompts(path: Path) -> Imported:
     """Import a JSONL or CSV file of prompts. Raises BadPrompts with every fault found."""
-    rows, faults = [], []
-    seen: dict[str, int] = {}
-    for line, row, torn in _rows(path):
-        fault = torn or _fault(row)
-        text = str(row.get("text", "")).strip()
-        if fault:
-            faults.append(f"line {line}: {fault}")
-        elif text in seen:
-            faults.append(f"line {line}: the same text as line {seen[text]}")
-        else:
-            seen[text] = line
-            rows.append(Prompt(**{name: str(row[name]).strip() for name in FIELDS if row.get(name)}))
+    rows, faults = _checked(_rows(path))
     if faults:
-        raise BadPrompts(faults)
+        raise BadPrompts([f"line {line}: {fault}" for line, fault in faults])
     if not rows:
         raise BadPrompts([f"{path.name} holds no prompts."])
     return _store(rows)
 
 
+def add_prompts(given: list[dict[str, Any]]) -> Imported:
+    """Store prompts that were sent. Raises BadPrompts, with the place of each fault in the list, from 0."""
+    rows, faults = _checked(((place, row, "") for place, row in enumerate(given)), of="prompt")
+    if faults:
+        raise BadPrompts([f"prompt {place}: {fault}" for place, fault in faults], faults)
+    return _store(rows)
+
+
+def _checked(given: Iterable[tuple[int, dict[str, Any], str]], of: str = "line") -> tuple[list[Prompt], Faults]:
+    rows: list[Prompt] = []
+    faults: Faults = []
+    seen: dict[str, int] = {}
+    for place, row, torn in given:
+        fault = torn or _fault(row)
+        text = str(row.get("text", "")).strip()
+        if fault:
+            faults.append((place, fault))
+        elif text in seen:
+            faults.append((place, f"the same text as {of} {seen[text]}"))
+        else:
+            seen[text] = place
+            rows.append(Prompt(**{name: str(row[name]).strip() for name in FIELDS if row.get(name)}))
+    return rows, faults
+
+
 @transaction.atomic
 def _store(rows: list[Prompt]) -> Imported:
-    known = set(Prompt.objects.filter(text__in=[r.text for r in rows]).values_list("text", flat=True))
-    new = [row for row in rows if row.text not in known]
-    Prompt.objects.bulk_create(new)
-    return Imported(new=len(new), known=len(known))
+    with connection.cursor() as cursor:  # two at once with one text: the second finds it there
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [STORING])
+    found = Prompt.objects.filter(text__in=[row.text for row in rows])
+    known = dict(found.values_list("text", "pk"))
+    new = Prompt.objects.bulk_create([row for row in rows if row.text not in known])
+    ids = known | {row.text: row.pk for row in new}
+    return Imported(new=len(new), known=len(known), ids=[ids[row.text] for row in rows])
 
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any], str]]:

@@ -115,6 +115,34 @@ class DryRun:
     examples: list[Example]
     problems: list[str]
 
+    def as_dict(self) -> dict[str, Any]:
+        """As the command and the API say it."""
+        launch, summary, estimate = self.launch, self.summary, self.estimate
+        return {
+            "policy": launch.policy.name,
+            "selection": launch.selection.as_json(),
+            "include_simulated": launch.selection.simulated,
+            "settings": {name: value for name, value in launch.settings.items() if name != "include_simulated"},
+            "pairs": summary.pairs,
+            "comparisons": summary.comparisons,
+            "prompts": summary.prompts,
+            "experts": summary.experts,
+            "simulated_share": summary.simulated,
+            "suggested_label_smoothing": summary.smoothing,
+            "by_policy": summary.by_policy,
+            "by_criterion": summary.by_criterion,
+            "thin": [{"what": one.dimension, "name": one.name, "prompts": one.prompts} for one in summary.thin],
+            "seconds": estimate and estimate.seconds,
+            "steps": estimate and estimate.steps,
+            "memory_bytes": estimate and estimate.memory,
+            "disk_bytes": estimate and estimate.disk,
+            "examples": [
+                {"prompt": one.prompt.text, "chosen": one.pair.chosen.text, "rejected": one.pair.rejected.text}
+                for one in self.examples
+            ],
+            "problems": self.problems,
+        }
+
 
 def dry_run(launch: Launch) -> DryRun:
     """Look at all that a round needs. Freezes, creates and writes nothing."""

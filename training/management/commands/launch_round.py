@@ -84,7 +84,7 @@ class Command(BaseCommand):
 
     def _try(self, given: dict[str, Any], *, as_json: bool) -> None:
         tried = dry_run(prepare(**given))
-        self.stdout.write(json.dumps(_as_dict(tried), ensure_ascii=False) if as_json else _as_text(tried))
+        self.stdout.write(json.dumps(tried.as_dict(), ensure_ascii=False) if as_json else _as_text(tried))
         if tried.problems:
             raise CommandError("Not launched (dry run), and this is in its way:\n" + "\n".join(tried.problems))
 
@@ -112,34 +112,6 @@ def _stage(text: str, beta: float) -> dict[str, Any]:
         return {"criterion": criterion, "beta": float(own) if own else beta}
     except ValueError as error:
         raise CommandError(f"--stage {text}: give CRITERION or CRITERION:BETA, as in structure:0.2.") from error
-
-
-def _as_dict(tried: DryRun) -> dict[str, Any]:
-    launch, summary, estimate = tried.launch, tried.summary, tried.estimate
-    return {
-        "policy": launch.policy.name,
-        "selection": launch.selection.as_json(),
-        "include_simulated": launch.selection.simulated,
-        "settings": {name: value for name, value in launch.settings.items() if name != "include_simulated"},
-        "pairs": summary.pairs,
-        "comparisons": summary.comparisons,
-        "prompts": summary.prompts,
-        "experts": summary.experts,
-        "simulated_share": summary.simulated,
-        "suggested_label_smoothing": summary.smoothing,
-        "by_policy": summary.by_policy,
-        "by_criterion": summary.by_criterion,
-        "thin": [{"what": one.dimension, "name": one.name, "prompts": one.prompts} for one in summary.thin],
-        "seconds": estimate and estimate.seconds,
-        "steps": estimate and estimate.steps,
-        "memory_bytes": estimate and estimate.memory,
-        "disk_bytes": estimate and estimate.disk,
-        "examples": [
-            {"prompt": one.prompt.text, "chosen": one.pair.chosen.text, "rejected": one.pair.rejected.text}
-            for one in tried.examples
-        ],
-        "problems": tried.problems,
-    }
 
 
 def _as_text(tried: DryRun) -> str:

@@ -4,7 +4,7 @@ They are in no win rate, no agreement and no export. A round may train on them (
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from annotate.models import ImportedPair, Origin
 from annotate.pairs import OVERALL
 from generation.models import Policy, Split, Story
 
+OF_POLICY = "imported: "  # what a round's file names instead of the policy that wrote the stories, and the origin
 FAULTS = 20  # that are told; all are counted
 BATCH = 1000
 
@@ -137,6 +138,13 @@ def template_of(policy: Policy | None) -> tuple[str, str]:
     )
 
 
+def origin_of(row: Mapping[str, Any]) -> str:
+    """Whose pair a line of a round's file is: its origin's name, or "" if it is this house's experts'."""
+    if row.get("prompt_id", 0) is not None:
+        return ""
+    return str(row["policy"]).removeprefix(OF_POLICY)
+
+
 def _row(pair: ImportedPair, frame: tuple[str, str] | None) -> dict[str, Any]:
     asked = "\n\n".join(message["content"].strip() for message in pair.prompt)  # a system's message, too
     prompt = pair.prompt[0]["content"] if pair.origin.rendered or frame is None else asked.join(frame)
@@ -155,7 +163,7 @@ def _row(pair: ImportedPair, frame: tuple[str, str] | None) -> dict[str, Any]:
         "chosen_id": None,
         "rejected_id": None,
         "edited": False,
-        "policy": f"imported: {pair.origin.name}",
+        "policy": OF_POLICY + pair.origin.name,
         "language": pair.origin.language,
         "theme": "",
         "story_type": "",

@@ -8,10 +8,11 @@ import hashlib
 import json
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
+from typing import BinaryIO
 
 from django.db.models import Exists, OuterRef, Q
 
@@ -262,9 +263,14 @@ def comparison_rows(pairs: Iterable[PreferencePair]) -> Iterator[dict[str, objec
         }
 
 
-def write_export(pairs: list[PreferencePair], path: Path, *, grouped: bool = False) -> Export:
-    """Write `pairs` as JSONL, a line a pair (or, grouped, a line a prompt), whole or not at all. NoPairs if
-    there is none."""
+def write_export(
+    pairs: list[PreferencePair], path: Path, *, grouped: bool = False, further: Iterable[Mapping[str, object]] = ()
+) -> Export:
+    """Write `pairs` as JSONL, a line a pair (or, grouped, a line a prompt), whole or not at all.
+
+    further: lines of a pair each that follow them as they are, taken one by one. NoPairs if there are no `pairs`,
+    whatever follows.
+    """
     if not pairs:
         raise NoPairs(
             "There are no preference pairs to export: no judgement prefers one story to another yet. "
@@ -275,14 +281,21 @@ def write_export(pairs: list[PreferencePair], path: Path, *, grouped: bool = Fal
     digest = hashlib.sha256()
     try:
         with temporary.open("wb") as file:
-            for row in comparison_rows(pairs) if grouped else map(export_row, pairs):
-                line = (json.dumps(row, ensure_ascii=False) + "\n").encode()
-                digest.update(line)
-                file.write(line)
+            _write_lines(file, comparison_rows(pairs) if grouped else map(export_row, pairs), digest)
+            followed = _write_lines(file, further, digest)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
-    return Export(path=path, count=len(pairs), sha256=digest.hexdigest())
+    finally:
+        temporary.unlink(missing_ok=True)  # there only if it was not finished
+    return Export(path=path, count=len(pairs) + followed, sha256=digest.hexdigest())
+
+
+def _write_lines(file: BinaryIO, rows: Iterable[Mapping[str, object]], digest: "hashlib._Hash") -> int:
+    """How many there were."""
+    lines = 0
+    for lines, row in enumerate(rows, start=1):  # noqa: B007
+        line = (json.dumps(row, ensure_ascii=False) + "\n").encode()
+        digest.update(line)
+        file.write(line)
+    return lines

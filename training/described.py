@@ -76,7 +76,14 @@ def _data(selection: Selection) -> list[Line]:
         Line("simulated", _("judged by"), everyone),
         Line("min_agreement", _("agreement"), f"≥ {100 * floor:g} %" if floor > MIN_AGREEMENT[0] else _("a majority")),
         Line("which", _("pairs of an order"), str(Which(selection.which).label)),
+        Line("origins", _("imported pairs"), _imported(selection)),
     ]
+
+
+def _imported(selection: Selection) -> str:
+    if not selection.origins:
+        return _("none")
+    return f"{', '.join(selection.origins)} (× {selection.imported_weight:g})"
 
 
 def _objective(settings: Mapping[str, Any]) -> list[Line]:

@@ -7,25 +7,31 @@ figures still lie here, by the model's size. Where none was measured, they are t
 Writing the new stories comes on top.
 """
 
+import hashlib
+import json
 import math
 import os
 import shutil
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from django.conf import settings as site
+from django.db.models.functions import MD5, Length
 
+from annotate.imports import NoTemplate, template_of
 from annotate.pairs import PreferencePair, story_of
 from generation.engines.loading import context_length
 from generation.engines.values import EngineError
 from generation.models import Policy
+from training import imported
 from training.dpo.settings import DPOSettings
 from training.dpo.shapes import memory, shapes
 from training.launching import TRAINER_SETTINGS
 from training.models import Round
+from training.selection import Selection
 from training.steps import metric_files, read_lines
 
 CPU_OPERATIONS, GPU_OPERATIONS = 50e9, 100e12  # a second: of a core with AVX2 or better, of a data-centre GPU
@@ -46,6 +52,19 @@ class Work:
     tokens: int
     largest: int
     longest: tuple[int, ...]
+
+    def __add__(self, other: "Work") -> "Work":
+        """Of both, where no group is in both."""
+        return Work(
+            pairs=self.pairs + other.pairs,
+            groups=self.groups + other.groups,
+            tokens=self.tokens + other.tokens,
+            largest=max(self.largest, other.largest),
+            longest=tuple(sorted(self.longest + other.longest, reverse=True)),
+        )
+
+
+NOTHING = Work(0, 0, 0, 0, ())
 
 
 @dataclass(frozen=True)
@@ -92,6 +111,47 @@ def work_of(pairs: Iterable[PreferencePair]) -> Work:
         longest.append(prompts[group] + max(groups[group][pair.chosen], groups[group][pair.rejected]))
     sizes = [prompts[group] + sum(stories.values()) for group, stories in groups.items()]
     return Work(count, len(sizes), sum(sizes), max(sizes, default=0), tuple(sorted(longest, reverse=True)))
+
+
+def work_of_imported(selection: Selection, policy: Policy, pairs: Iterable[PreferencePair]) -> Work:
+    """Of the selection's imported pairs, which nobody has tokenized: by their characters, at the tokens a character
+    that `pairs` have in the same language. Their texts stay in the database; only prompts are read, one by one."""
+    if not selection.origins:
+        return NOTHING
+    rates, frame = _rates(pairs), _frame(policy)
+    prompts: dict[bytes, int] = {}
+    groups: dict[bytes, dict[str, int]] = defaultdict(dict)
+    longest = []
+    sides = (MD5("chosen"), Length("chosen"), MD5("rejected"), Length("rejected"))
+    about = ("prompt", "origin__rendered", "origin__language")
+    for asked, rendered, language, *texts in imported.of(selection).values_list(*about, *sides).iterator():
+        rate = rates.get(language) or rates.get("") or TOKENS_A_CHARACTER
+        group = hashlib.sha256(json.dumps([asked, rendered]).encode()).digest()
+        characters = sum(len(message["content"]) for message in asked) + (0 if rendered else frame)
+        prompts[group] = math.ceil(rate * characters)
+        lengths = [1 + math.ceil(rate * length) for length in texts[1::2]]
+        groups[group].update(zip(texts[::2], lengths, strict=True))
+        longest.append(prompts[group] + max(lengths))
+    sizes = [prompts[group] + sum(stories.values()) for group, stories in groups.items()]
+    return Work(len(longest), len(sizes), sum(sizes), max(sizes, default=0), tuple(sorted(longest, reverse=True)))
+
+
+def _rates(pairs: Iterable[PreferencePair]) -> dict[str, float]:
+    """Tokens a character of the chosen stories, by language and under "" of all."""
+    tokens, characters = Counter[str](), Counter[str]()
+    for story in {story_of(pair.chosen) for pair in pairs}:
+        for name in (story.prompt.language, ""):
+            tokens[name] += len(story.token_ids)
+            characters[name] += len(story.text)
+    return {name: tokens[name] / characters[name] for name in tokens if tokens[name] and characters[name]}
+
+
+def _frame(policy: Policy) -> int:
+    """Characters of the chat template around a prompt."""
+    try:
+        return sum(map(len, template_of(policy)))
+    except NoTemplate:  # launching says so
+        return 0
 
 
 def estimate(policy: Policy, settings: dict[str, Any], parts: list[Work]) -> Estimate:

@@ -5,15 +5,26 @@ from typing import Any
 
 from django import forms
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
 
-from annotate.models import Audience
+from annotate.models import Audience, Origin
 from annotate.pairs import OVERALL
 from generation.models import Language
 from training.dpo.settings import DPOSettings
 from training.launching import MOST_STAGES, CannotLaunch, check_settings
 from training.limits import HIGHEST_BETA, SETTING_LIMITS
 from training.models import LIMITS, REFERENCES, AlarmLimits, Round
-from training.selection import CRITERIA, MIN_AGREEMENT, OLDER_WEIGHT, Rounds, Selection, Which, known_themes
+from training.selection import (
+    CRITERIA,
+    IMPORTED_WEIGHT,
+    MIN_AGREEMENT,
+    OLDER_WEIGHT,
+    Rounds,
+    Selection,
+    Which,
+    known_origins,
+    known_themes,
+)
 from training.templatetags.figures import plain
 
 
@@ -32,9 +43,14 @@ def _whole(name: str, label: Any, help_text: Any = "", **options: Any) -> forms.
     return forms.IntegerField(label=label, min_value=low, max_value=high, help_text=help_text, **options)
 
 
-def _any_of(label: Any, choices: Any = ()) -> forms.MultipleChoiceField:
+ALL = _("none chosen: all")
+
+
+def _any_of(label: Any, choices: Any = (), help_text: Any = ALL) -> forms.MultipleChoiceField:
     widget = forms.CheckboxSelectMultiple
-    return forms.MultipleChoiceField(label=label, choices=choices, required=False, widget=widget)
+    return forms.MultipleChoiceField(
+        label=label, choices=choices, required=False, widget=widget, help_text=help_text
+    )  # fmt: skip
 
 
 def _share(label: Any, limits: tuple[float, float], initial: float, help_text: Any) -> forms.FloatField:
@@ -43,6 +59,11 @@ def _share(label: Any, limits: tuple[float, float], initial: float, help_text: A
     return forms.FloatField(
         label=label, min_value=low, max_value=high, initial=initial, help_text=help_text, widget=widget, required=False
     )
+
+
+def _of_origin(origin: Origin) -> str:
+    said = ngettext("%(n)d pair", "%(n)d pairs", origin.count) % {"n": origin.count}
+    return f"{origin.name} ({said}, {origin.get_language_display()}, {origin.licence})"
 
 
 WEIGHTS = {criterion: f"weight_{criterion}" for criterion in CRITERIA}
@@ -67,6 +88,11 @@ class LaunchForm(forms.ModelForm):
     min_agreement = _share(
         _("share of experts who must agree on a pair"), MIN_AGREEMENT, MIN_AGREEMENT[0],
         _("0.5 is any majority, 1 all of those who prefer one; a single expert always agrees"),
+    )  # fmt: skip
+    origins = _any_of(_("Imported pairs, beside the experts'"), help_text=_("none chosen: none"))
+    imported_weight = _share(
+        _("weight of imported pairs"), IMPORTED_WEIGHT, IMPORTED_WEIGHT[1],
+        _("1 counts one as much as a pair on which all experts agree, 0.5 half as much"),
     )  # fmt: skip
     which_pairs = forms.ChoiceField(label=_("pairs of an order"), choices=Which.choices, required=False)
     objective = forms.ChoiceField(
@@ -118,6 +144,7 @@ class LaunchForm(forms.ModelForm):
         super().__init__(*args, **kwargs)
         self.suggested_smoothing = suggested_smoothing
         self.fields["themes"].choices = [(theme, theme) for theme in known_themes()]  # type: ignore[attr-defined]
+        self._offer_origins()
         for criterion, name in WEIGHTS.items():
             self.fields[name] = _share(CRITERIA[criterion], (0, 10), 1 if criterion == OVERALL else 0, "")
         for number, (stage, beta) in enumerate(STAGES, start=1):
@@ -131,6 +158,19 @@ class LaunchForm(forms.ModelForm):
             smoothing = self.fields["label_smoothing"]
             suggests = _("experts' agreement suggests %(share)s") % {"share": f"{suggested_smoothing:.2f}"}
             smoothing.help_text = f"{smoothing.help_text}; {suggests}"
+
+    def _offer_origins(self) -> None:
+        field = self.fields["origins"]
+        field.choices = [(one.name, _of_origin(one)) for one in known_origins()]  # type: ignore[attr-defined]
+        field.error_messages["invalid_choice"] = _(
+            "Imported pairs of “%(value)s” are not here, or not any more: choose anew."
+        )
+
+    @property
+    def about_imported(self) -> tuple[str, ...]:
+        """Fields to draw: none where there is no origin, unless one was asked for that is not here."""
+        there = self.fields["origins"].choices or self["origins"].errors  # type: ignore[attr-defined]
+        return ("origins", "imported_weight") if there else ()
 
     def clean(self) -> dict[str, Any]:
         found = super().clean() or {}
@@ -175,6 +215,8 @@ class LaunchForm(forms.ModelForm):
                 "audiences": found["audiences"],
                 "min_agreement": found["min_agreement"],
                 "which": found["which_pairs"],
+                "origins": found["origins"],
+                "imported_weight": found["imported_weight"],
             },
         }
 
@@ -194,6 +236,7 @@ class LaunchForm(forms.ModelForm):
 SHIPPED = {
     "data_rounds": Rounds.THIS.value, "older_weight": 0.5, "min_agreement": MIN_AGREEMENT[0], "lora_alpha": 0,
     "which_pairs": Which.ALL.value, "objective": "overall", "reference": "policy", "lora_rank": 16,
+    "imported_weight": IMPORTED_WEIGHT[1],
 }  # fmt: skip
 
 
@@ -218,6 +261,8 @@ def filled(settings: Mapping[str, Any]) -> dict[str, Any]:
         "audiences": list(selection.audiences),
         "min_agreement": selection.min_agreement,
         "which_pairs": selection.which,
+        "origins": list(selection.origins),
+        "imported_weight": selection.imported_weight,
     }
 
 

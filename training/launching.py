@@ -6,8 +6,10 @@ from typing import Any
 
 from django.utils.translation import gettext as _
 
+from annotate.imports import NoTemplate, template_of
 from annotate.pairs import OVERALL, PreferencePair
 from generation.models import Policy
+from training import imported
 from training import selection as selections
 from training.dpo.settings import BadSettings, DPOSettings
 from training.limits import REFERENCES, SETTING_LIMITS, limits_of
@@ -72,7 +74,7 @@ def check_settings(
         chosen = Selection.of(selection, simulated=include_simulated)
         criteria = criteria_of(settings.get("objectives", ""), stages)
         chosen = Selection.of({**chosen.as_json(), "criteria": criteria}, simulated=include_simulated)
-        return chosen.check_themes(), settings
+        return chosen.check_themes().check_origins(), settings
     except BadSelection as error:
         raise CannotLaunch(str(error), error.part) from error
     except (BadSettings, TypeError) as error:
@@ -103,11 +105,11 @@ def not_over(other: Round) -> CannotLaunch:
 
 
 def check_pairs(selection: Selection, policy: Policy, there: Collection[str]) -> None:
-    """Raise CannotLaunch, with what to do, if the selection has no pair by one of its criteria. there: those that it
-    has pairs of."""
+    """Raise CannotLaunch, with what to do, if the selection has no pair by one of its criteria, or if its imported
+    pairs cannot be trained on. there: criteria that it has experts' pairs of."""
     missing = [criterion for criterion in selection.criteria if criterion not in there]
     if not missing:
-        return
+        return _check_imported(selection, policy)
     if there or missing[0] != OVERALL:
         raise CannotLaunch(
             _(
@@ -123,13 +125,39 @@ def check_pairs(selection: Selection, policy: Policy, there: Collection[str]) ->
             _(
                 "The selection leaves no pair over: choose more languages, themes or audiences, a lower agreement, "
                 "or all rounds."
-            ),
+            )
+            + _alone(selection),
             "selection",
         )
     words = _("There are no preference pairs for %(policy)s yet: experts have to rank stories first.")
     if not selection.simulated and selections.pairs(Selection(simulated=True), policy):
         words += " " + _("Simulated experts have ranked some: they count only if you say so.")
-    raise CannotLaunch(words % {"policy": policy.name})
+    raise CannotLaunch(words % {"policy": policy.name} + _alone(selection))
+
+
+def _alone(selection: Selection) -> str:
+    """To whom imported pairs seemed enough."""
+    words = _("Imported pairs alone make no round: it is the experts' taste that a policy learns here.")
+    return f" {words}" if selection.origins else ""
+
+
+def _check_imported(selection: Selection, policy: Policy) -> None:
+    """Raise CannotLaunch if the origins have no pair to train on, or if it is not known how `policy` is asked."""
+    if not selection.origins:
+        return
+    if not imported.counts(selection):
+        raise CannotLaunch(
+            _(
+                "The imported pairs that are chosen leave none to train on: they are of other languages than the "
+                "selection, or of several turns. Choose others, or none."
+            ),
+            "origins",
+        )
+    try:
+        if imported.chosen(selection).filter(rendered=False).exists():
+            template_of(policy)
+    except NoTemplate as error:
+        raise CannotLaunch(str(error), "origins") from error
 
 
 def trainer_stages(stages: list[dict[str, Any]]) -> list[dict[str, Any]]:

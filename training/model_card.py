@@ -11,6 +11,8 @@ from pathlib import Path
 
 from django.utils import timezone, translation
 
+from annotate.imports import OF_POLICY, origin_of
+from annotate.models import Origin
 from annotate.winrates import WinRate, win_rate
 from generation.licenses import stated_license
 from generation.models import Policy
@@ -18,6 +20,7 @@ from generation.summaries import MEASURES, summarise
 from training.dashboard.measured import measure_text
 from training.models import Round
 from training.run import TRAINER_SETTINGS
+from training.selection import Selection
 
 FIGURES = ("loss", "rewards_accuracies", "rewards_margins", "logps_change", "kl")
 LIMITS = """\
@@ -123,11 +126,31 @@ def _data(policy: Policy) -> str:
         return "No preferences of this installation went into it."
     rows = [(f"round {one.number}", one.pair_count or "?", *_by_whom(one), f"`{one.export_sha256}`") for one in rounds]
     head = ("", "preference pairs", "by people alone", "by simulated experts alone", "by both", "SHA-256 of the pairs")
-    return (
+    own = (
         "Experts ranked several stories of one prompt, without names and in an order of their own. Of each two stories "
         "the majority's preference is a pair, frozen in a file before the training began. Simulated experts follow "
         f"stated rules, and are no people.\n\n{_table(head, rows)}"
     )
+    return "\n\n".join([own, *_imported(rounds)])
+
+
+def _imported(rounds: Iterable[Round]) -> Iterable[str]:
+    """What came from elsewhere, if anything did."""
+    rows: list[Sequence[object]] = []
+    for one in rounds:
+        selection = Selection.of(one.selection)
+        found = _voters(one.export_path, one.export_sha256)
+        for origin in Origin.objects.filter(name__in=selection.origins).order_by("pk"):
+            count = found[OF_POLICY + origin.name] if found is not None else "?"
+            what = (origin.name, origin.licence, origin.language, count, f"{selection.imported_weight:g}")
+            rows.append((f"round {one.number}", *what, f"`{origin.file_sha256}`"))
+    if not rows:
+        return
+    yield (
+        "Among them are pairs of nobody who judged here, imported from elsewhere. What follows from them is bound by "
+        "their licenses, too."
+    )
+    yield _table(("", "origin", "license", "language", "pairs", "weight", "SHA-256 of the file"), rows)
 
 
 def _by_whom(one: Round) -> Sequence[int | str]:
@@ -137,12 +160,16 @@ def _by_whom(one: Round) -> Sequence[int | str]:
 
 @lru_cache(maxsize=64)
 def _voters(path: str, sha256: str) -> Counter[str] | None:
-    """How many frozen pairs rest on whom; None if the file is gone. A frozen file never changes."""
+    """How many frozen pairs rest on whom, imported ones under OF_POLICY and their origin; None if the file is gone.
+    A frozen file never changes."""
     found: Counter[str] = Counter()
     try:
         with Path(path).open() as file:
             for line in file:
                 pair = json.loads(line)
+                if origin := origin_of(pair):
+                    found[OF_POLICY + origin] += 1
+                    continue
                 simulated = pair.get("simulated_judgements", 0)
                 votes = pair.get("judgements_for", 0) + pair.get("judgements_against", 0)
                 found["people" if not simulated else "simulated" if simulated >= votes else "both"] += 1

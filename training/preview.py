@@ -20,12 +20,13 @@ from django.utils.translation import gettext_lazy
 
 from annotate.agreement import agreement, flipped_pairs
 from annotate.models import Judgement, JudgementQuerySet
-from annotate.pairs import Edited, PreferencePair, story_of
+from annotate.pairs import OVERALL, Edited, PreferencePair, story_of
 from generation.engines.loading import check_model_directory
 from generation.engines.values import EngineError
 from generation.models import Language, Policy, Prompt, Split, Story
+from training import imported
 from training import selection as selections
-from training.estimate import Estimate, Work, estimate, work_of
+from training.estimate import Estimate, Work, estimate, work_of, work_of_imported
 from training.launching import Launch
 from training.selection import Selection
 from training.templatetags.figures import plain
@@ -65,6 +66,7 @@ class Covered:
 class Summary:
     """Counts of a selection's pairs. simulated: share of the votes that simulated experts gave.
 
+    imported: pairs from elsewhere that come on top, by origin; all the other counts are of experts' pairs.
     parts: what the trainer reads by each criterion, and under "" of all. smoothing: the share of pairs that is expected
     to be the wrong way round, as the experts' agreement on these comparisons has it; None if it cannot be told.
     """
@@ -80,6 +82,20 @@ class Summary:
     coverage: list[Covered]
     parts: dict[str, Work]
     smoothing: float | None
+    imported: dict[str, int]
+
+    @property
+    def imported_count(self) -> int:
+        return sum(self.imported.values())
+
+    @property
+    def all_pairs(self) -> int:
+        return self.pairs + self.imported_count
+
+    @property
+    def imported_share(self) -> float:
+        """Of all pairs, whatever they weigh."""
+        return self.imported_count / self.all_pairs if self.all_pairs else 0.0
 
     @property
     def thin(self) -> list[Covered]:
@@ -131,6 +147,8 @@ class DryRun:
             "suggested_label_smoothing": summary.smoothing,
             "by_policy": summary.by_policy,
             "by_criterion": summary.by_criterion,
+            "imported": summary.imported,
+            "imported_share": summary.imported_share,
             "thin": [{"what": one.dimension, "name": one.name, "prompts": one.prompts} for one in summary.thin],
             "seconds": estimate and estimate.seconds,
             "steps": estimate and estimate.steps,
@@ -203,11 +221,6 @@ def summarize(selection: Selection, policy: Policy, pairs: list[PreferencePair])
     comparisons = {(story.prompt_id, story.policy_id) for story in stories}
     judged = selections.judgements(selection, policy)
     of_pairs = judged.filter(assignment__comparison__prompt__in={story.prompt_id for story in stories})
-    parts = {"": work_of(pairs)}
-    if len(selection.criteria) > 1:
-        parts |= {name: work_of(p for p in pairs if p.criterion == name) for name in selection.criteria}
-    elif selection.criteria:
-        parts[selection.criteria[0]] = parts[""]
     return Summary(
         pairs=len(pairs),
         comparisons=len(comparisons),
@@ -218,9 +231,21 @@ def summarize(selection: Selection, policy: Policy, pairs: list[PreferencePair])
         by_policy=dict(Counter(story.policy.name for story in stories).most_common()),
         by_criterion=dict(Counter(pair.criterion for pair in pairs)),
         coverage=_coverage(selection, pairs),
-        parts=parts,
+        parts=_parts(selection, policy, pairs),
         smoothing=_smoothing(pairs, judged, simulated=selection.simulated),
+        imported=imported.counts(selection),
     )
+
+
+def _parts(selection: Selection, policy: Policy, pairs: list[PreferencePair]) -> dict[str, Work]:
+    more = work_of_imported(selection, policy, pairs)
+    parts = {"": work_of(pairs) + more}
+    if len(selection.criteria) == 1:
+        return {**parts, selection.criteria[0]: parts[""]}
+    parts |= {name: work_of(p for p in pairs if p.criterion == name) for name in selection.criteria}
+    if OVERALL in parts:
+        parts[OVERALL] += more
+    return parts
 
 
 def _smoothing(pairs: list[PreferencePair], judged: JudgementQuerySet, *, simulated: bool) -> float | None:

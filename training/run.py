@@ -21,7 +21,8 @@ from django.conf import settings
 from django.db import transaction
 
 from annotate.comparisons import open_evaluation_comparisons
-from annotate.pairs import NoPairs, write_export
+from annotate.imports import NoTemplate
+from annotate.pairs import NoPairs
 from generation.engines import processes
 from generation.engines.values import EngineError
 from generation.heartbeat import beating
@@ -31,10 +32,11 @@ from generation.runs import cancel_of_policy
 from generation.writers import announce_adapter
 from training.alarms import check_alarms
 from training.dpo.settings import OUT_OF_MEMORY
+from training.imported import freeze
 from training.launching import TRAINER_SETTINGS, trainer_stages
 from training.models import Round, RoundMetric, State
 from training.rounds import LEASE, Lease, LeaseLost, end_round
-from training.selection import Selection, pairs
+from training.selection import BadSelection, Selection
 from training.steps import counted_on, metric_files, read_lines
 
 log = logging.getLogger(__name__)
@@ -65,7 +67,7 @@ def work_on(lease: Lease) -> None:
         end_round(lease, end.state, end.message)
     except LeaseLost:
         log.warning("round %s: another process has it now", lease.round_id)
-    except (NoPairs, EngineError) as error:
+    except (NoPairs, NoTemplate, BadSelection, EngineError) as error:
         end_round(lease, State.FAILED, str(error))
     except OSError as error:
         end_round(lease, State.FAILED, f"{error}. Free the disk or mend the folder, then launch the round again.")
@@ -83,7 +85,7 @@ def _freeze(current: Round, lease: Lease) -> None:
     lease.update(state=State.FREEZING)
     selection = Selection.of(current.selection, simulated=current.include_simulated)
     path = settings.EXPORT_DIR / f"{current.folder.name}.jsonl"
-    export = write_export(pairs(selection, current.policy), path)
+    export = freeze(selection, current.policy, path)
     lease.update(export_path=str(export.path), export_sha256=export.sha256, pair_count=export.count)
 
 

@@ -12,7 +12,7 @@ from django.db import models
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from annotate.models import Audience, Criterion, JudgementQuerySet
+from annotate.models import Audience, Criterion, JudgementQuerySet, Origin, OriginQuerySet
 from annotate.pairs import OVERALL, Edited, PreferencePair, preference_judgements, preference_pairs, story_of
 from generation.models import Language, Policy, Prompt, Story
 
@@ -31,6 +31,7 @@ class Which(models.TextChoices):
 
 CRITERIA = {OVERALL: gettext_lazy("the ranking itself"), **dict(Criterion.choices)}
 OLDER_WEIGHT = (0.05, 1.0)  # lowest and highest
+IMPORTED_WEIGHT = (0.05, 1.0)
 MIN_AGREEMENT = (0.5, 1.0)  # a majority is more than half: 0.5 leaves nothing out
 
 
@@ -49,6 +50,10 @@ class Selection:
     older_weight: in a mix, what a pair's weight is multiplied with for each round of training between its policy
     and the one in use. min_agreement: share of the experts with a preference that must share it. criteria: by what
     the pairs are judged; "overall" is the ranking itself. simulated: whether simulated experts count.
+
+    origins: names of those whose imported pairs are trained on beside the experts'. imported_weight: what the weight
+    of such a pair, 1, is multiplied with. They are pairs by "overall"; of the rest of the selection only the languages
+    narrow them: they have no theme, audience, round or votes.
     """
 
     rounds: str = Rounds.THIS.value
@@ -60,6 +65,8 @@ class Selection:
     min_agreement: float = MIN_AGREEMENT[0]
     which: str = Which.ALL.value
     simulated: bool = False
+    origins: tuple[str, ...] = ()
+    imported_weight: float = 1.0
 
     @classmethod
     def of(cls, values: "Mapping[str, Any] | Selection | None", *, simulated: bool = False) -> Self:
@@ -94,9 +101,11 @@ class Selection:
         _one_of("audiences", self.audiences, Audience.values)
         _one_of("criteria", self.criteria, list(CRITERIA))
         _one_of("themes", self.themes, None)
+        _one_of("origins", self.origins, None)
         if not self.criteria:
             raise BadSelection("criteria", _("Name what the pairs are judged by: at least one."))
         _within("older_weight", self.older_weight, OLDER_WEIGHT)
+        _within("imported_weight", self.imported_weight, IMPORTED_WEIGHT)
         _within("min_agreement", self.min_agreement, MIN_AGREEMENT)
         return self
 
@@ -105,10 +114,38 @@ class Selection:
         _one_of("themes", self.themes, known_themes()) if self.themes else None
         return self
 
+    def check_origins(self) -> Self:
+        """Raise BadSelection for an origin without imported pairs here, and where no criterion takes imported pairs.
+
+        A round keeps the names of origins that are withdrawn after it: its record is read without this.
+        """
+        there = [origin.name for origin in known_origins()] if self.origins else []
+        for name in self.origins:
+            if name not in there:
+                raise BadSelection(
+                    "origins",
+                    _("Imported pairs of “%(name)s” are not here, or not any more. There are: %(known)s.")
+                    % {"name": name, "known": ", ".join(there) or _("none")},
+                )
+        if self.origins and OVERALL not in self.criteria:
+            raise BadSelection(
+                "origins",
+                _(
+                    "Imported pairs say which story is better on the whole, and nothing of other criteria: "
+                    "train on the ranking itself too, or choose no imported pairs."
+                ),
+            )
+        return self
+
 
 def known_themes() -> list[str]:
     """Of the training prompts, in order."""
     return list(Prompt.objects.filter(split="train").order_by("theme").values_list("theme", flat=True).distinct())
+
+
+def known_origins() -> OriginQuerySet:
+    """Those whose pairs are still here, the last imported first."""
+    return Origin.objects.in_use()
 
 
 def _shallow(selection: Selection) -> dict[str, Any]:

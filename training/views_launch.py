@@ -129,7 +129,7 @@ def _side(given: dict[str, Any]) -> dict[str, Any]:
     if estimate:
         found |= {"figures": _figures(estimate), "short_of": short_of(estimate) if estimate.short_of else ""}
     parameters = estimate.parameters if estimate else None
-    return {**found, "remarks": remarks(settings, parameters, summary.pairs)}
+    return {**found, "remarks": remarks(settings, parameters, summary.all_pairs)}
 
 
 def _figures(estimate: Any) -> dict[str, str]:
@@ -155,12 +155,12 @@ def _faults(form: LaunchForm) -> list[tuple[str, str]]:
 
 def _groups(form: LaunchForm, notes: dict[str, str]) -> list[dict[str, Any]]:
     """The form's fields in the order of the page, each with its remark."""
-    several = ("languages", "audiences", "themes")
+    several = ("languages", "audiences", "themes", "origins")
     numbers = ("loss", "beta", "sft_weight", "label_smoothing", "learning_rate", "epochs", "batch_pairs")
     data = ("data_rounds", "older_weight", *several, "min_agreement", "which_pairs")
     parts = [name for name in form.fields if name.startswith(("weight_", "stage_"))]
     named = {
-        "data": (_("Data"), (*data, "include_simulated")),
+        "data": (_("Data"), (*data, "include_simulated", *form.about_imported)),
         "objective": (_("What it is to learn"), ("objective", *parts)),
         "training": (_("Training"), (*numbers, "eval_share", "seed")),
         "weights": (_("Weights and reference"), ("method", "lora_rank", "lora_alpha", "reference")),

@@ -11,7 +11,16 @@ from annotate.models.answers import (
     Verdict,
 )
 from annotate.models.campaign import Campaign, Criterion, Example, PracticeAnswer
-from annotate.models.data import Export, ExportState, Format, ImportedPair, Layout, Origin
+from annotate.models.data import (
+    Export,
+    ExportState,
+    Format,
+    ImportedPair,
+    ImportedPairQuerySet,
+    Layout,
+    Origin,
+    OriginQuerySet,
+)
 from annotate.models.listening import (
     AgeBand,
     Heard,
@@ -42,6 +51,7 @@ __all__ = [
     "Gold",
     "Heard",
     "ImportedPair",
+    "ImportedPairQuerySet",
     "Improvement",
     "Judgement",
     "JudgementQuerySet",
@@ -50,6 +60,7 @@ __all__ = [
     "Listening",
     "ListeningSession",
     "Origin",
+    "OriginQuerySet",
     "Passage",
     "Picture",
     "Place",

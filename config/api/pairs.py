@@ -74,6 +74,11 @@ class Wanted(Schema):
 
 
 PARTS = {"languages": "language", "themes": "theme", "audiences": "audience", "criteria": "criterion"}
+NOT_ASKED = {"simulated", "origins", "imported_weight"}  # these are experts' pairs alone
+    "simulated",
+    "origins",
+    "imported_weight",
+}  # these are experts' pairs: imported ones are read where they came from
 CONTENT = {
     "responses": {
         200: {
@@ -92,8 +97,8 @@ CONTENT = {
     openapi_extra={"responses": {**refused(409)["responses"], **CONTENT["responses"]}},
 )
 def list_pairs(request: HttpRequest, wanted: Query[Wanted]) -> Any:
-    """As judgements and stories stand now, in a fixed order; the same pairs that a round with this selection would be
-    trained on. With `Accept: application/x-ndjson` all of them, a line each: take these if judgements may come in
+    """As judgements and stories stand now, in a fixed order; the same pairs of experts that a round with this selection
+    would be trained on. With `Accept: application/x-ndjson` all of them, a line each: take these if judgements may come in
     while you read."""
     policy = Policy.objects.current()
     if policy is None:
@@ -110,7 +115,7 @@ def _lines(found: list[PreferencePair]) -> Iterator[str]:
 
 
 def _selection(wanted: Wanted) -> Selection:
-    names = {name: PARTS.get(name, name) for name in Selection.__dataclass_fields__ if name != "simulated"}
+    names = {name: PARTS.get(name, name) for name in Selection.__dataclass_fields__ if name not in NOT_ASKED}
     given = {name: getattr(wanted, ours) for name, ours in names.items()}
     try:
         return Selection.of(given, simulated=wanted.simulated).check_themes()

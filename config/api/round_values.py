@@ -11,7 +11,7 @@ from config.api.values import Figure, Number, Strict
 from training.launching import MOST_STAGES, settings_of
 from training.limits import HIGHEST_BETA, SETTING_LIMITS
 from training.models import Round, RoundMetric
-from training.selection import MIN_AGREEMENT, OLDER_WEIGHT, Selection
+from training.selection import IMPORTED_WEIGHT, MIN_AGREEMENT, OLDER_WEIGHT, Selection
 
 HIGHEST_SEED = 2**31 - 1
 STATES = Literal[
@@ -41,6 +41,10 @@ class SelectionIn(Strict):
         None, ge=MIN_AGREEMENT[0], le=MIN_AGREEMENT[1], description="share of experts who must agree on a pair"
     )
     which: Literal["all", "adjacent", "extremes"] | None = Field(None, description="of the pairs of an order")
+    origins: list[str] | None = Field(None, description="of imported pairs to train on, too", max_length=100)
+    imported_weight: StrictFloat | None = Field(
+        None, ge=IMPORTED_WEIGHT[0], le=IMPORTED_WEIGHT[1], description="of an imported pair; an expert's has 1"
+    )
 
 
 class Stage(Strict):
@@ -92,6 +96,8 @@ class SelectionOut(Schema):
     criteria: list[str]
     min_agreement: float
     which: str
+    origins: list[str] = []
+    imported_weight: float = 1.0
 
 
 class Settings(Schema):
@@ -181,6 +187,8 @@ class Preview(Schema):
     suggested_label_smoothing: Figure = Field(None, description="as the experts' agreement suggests")
     by_policy: dict[str, int]
     by_criterion: dict[str, int]
+    imported: dict[str, int] = Field(description="pairs from elsewhere that come on top, by origin")
+    imported_share: float = Field(description="of all pairs, 0-1")
     thin: list[dict[str, Any]] = Field(description="languages, themes, story types and age bands hardly covered")
     seconds: Figure = Field(None, description="about how long training takes; null: it cannot be told")
     steps: int | None = None

@@ -25,8 +25,9 @@ SELECTION = {
     "themes": ("--theme", None),
     "audiences": ("--audience", Audience.values),
     "which": ("--pairs", Which.values),
+    "origins": ("--origin", None),
 }
-LISTS = ("languages", "themes", "audiences")
+LISTS = ("languages", "themes", "audiences", "origins")
 OBJECTIVES = f'"structure=1,creativity=0.5"; criteria: {", ".join(CRITERIA)}'
 
 
@@ -48,12 +49,16 @@ class Command(BaseCommand):
         for name, (option, choices) in SELECTION.items():
             action = "append" if name in LISTS else "store"
             said = "may be given several times; all if not" if name in LISTS else None
+            said = "imported pairs of that name too; may be given several times" if name == "origins" else said
             data.add_argument(option, dest=f"data_{name}", action=action, choices=choices, help=said)
         data.add_argument(
             "--older-weight", dest="data_older_weight", type=float, help="in a mix, for each round between"
         )
         data.add_argument(
             "--min-agreement", dest="data_min_agreement", type=float, help="share of experts who agree, 0.5 to 1"
+        )
+        data.add_argument(
+            "--imported-weight", dest="data_imported_weight", type=float, help="of an imported pair, 0.05 to 1"
         )
         settings = parser.add_argument_group("settings")
         for name, value in schedule.DEFAULTS.items():
@@ -121,6 +126,9 @@ def _as_text(tried: DryRun) -> str:
         f"From {launch.policy}: {summary.pairs} pairs of {summary.comparisons} comparisons, {summary.prompts} prompts, "
         f"{summary.experts} experts; {100 * summary.simulated:.0f} % of the votes are simulated"
     ]
+    if summary.imported:
+        said = ", ".join(f"{name} ({count})" for name, count in summary.imported.items())
+        lines.append(f"Imported pairs on top, {100 * summary.imported_share:.0f} % of all: {said}")
     if summary.thin:
         lines.append("Thinly covered: " + ", ".join(f"{one.label} ({one.prompts} prompts)" for one in summary.thin))
     if estimate:

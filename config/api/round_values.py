@@ -56,7 +56,7 @@ class LaunchIn(Strict):
     """A round's settings. What is left out is as shipped, or as in from_round (docs/training.md says what each
     does)."""
 
-    from_round: Number | None = Field(None, description="begin with that round's settings", examples=[None])
+    from_round: Number | None = Field(None, description="begin with that round's settings")
     include_simulated: StrictBool | None = Field(None, description="whether simulated experts count")
     method: Literal["full", "lora"] | None = Field(None, description="full weights, or LoRA")
     loss: Literal["sigmoid", "sigmoid_norm", "robust", "ipo", "hinge", "apo_zero", "apo_down"] | None = Field(

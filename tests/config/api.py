@@ -1,12 +1,14 @@
 """A program that asks the API: a real client, a real token."""
 
+import json
 from typing import Any
 
 from django.contrib.auth.models import User
 from django.test import Client
 
 from config.tokens import make_token
-from tests.factories import make_expert, make_policy, make_prompt, make_story
+from generation.models import Policy, Story
+from tests.factories import judge_by_story, make_comparison, make_expert, make_policy
 from training.models import Round
 
 
@@ -31,18 +33,11 @@ class Program:
     def post(self, address: str, body: Any = None, **options: Any) -> Any:
         return self.request("post", address, body=body, **options)
 
-    def request(self, method: str, address: str, body: Any = None, headers: dict | None = None, **options: Any) -> Any:
-        sent = {} if body is None else {"data": body, "content_type": "application/json"}
+    def request(self, method: str, address: str, body: Any = None, headers: dict | None = None) -> Any:
+        """body: what is sent as JSON, or a text that may be none."""
+        data = body if isinstance(body, str) else "" if body is None else json.dumps(body)
         said = {**self.headers, **(headers or {})}
-        return self.client.generic(method.upper(), f"/api/v1{address}", headers=said, **_bytes(sent), **options)
-
-
-def _bytes(sent: dict[str, Any]) -> dict[str, Any]:
-    import json
-
-    if "data" in sent and not isinstance(sent["data"], str | bytes):
-        sent["data"] = json.dumps(sent["data"])
-    return sent
+        return self.client.generic(method.upper(), f"/api/v1{address}", data, "application/json", headers=said)
 
 
 def assert_problem(response: Any, status: int) -> dict[str, Any]:
@@ -61,24 +56,10 @@ def make_round(number: int = 1, **fields: Any) -> Round:
     return Round.objects.create(**{"policy": fields.get("policy") or make_policy(), **values})
 
 
-def make_judged() -> Any:
+def make_judged() -> tuple[Policy, list[Story]]:
     """The policy in use, with a comparison that one person has ranked: its stories, best first."""
-    from tests.factories import judge_by_story, make_comparison
-
     policy = make_policy("base", current=True)
     comparison = make_comparison(policy=policy)
     order = list(comparison.policy.stories.order_by("-pk"))
     judge_by_story(make_expert(), order)
     return policy, order
-
-
-__all__ = [
-    "Program",
-    "assert_problem",
-    "make_admin",
-    "make_judged",
-    "make_prompt",
-    "make_round",
-    "make_story",
-    "token_of",
-]

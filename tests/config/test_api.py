@@ -229,6 +229,14 @@ def test_a_refusal_is_not_kept_under_its_key(program: Program) -> None:
     assert not ApiAnswer.objects.exists()
 
 
+def test_a_key_is_free_again_after_a_week(program: Program) -> None:
+    make_judged()
+    key = {"Idempotency-Key": "night-1"}
+    program.post("/rounds", {}, headers=key)
+    ApiAnswer.objects.update(created_at="2026-01-01T00:00Z")
+    assert_problem(program.post("/rounds", {}, headers=key), 409)  # no answer of old, but a launch of its own
+
+
 def test_a_round_says_its_figures_and_alarms(program: Program) -> None:
     shown = make_round(3, state=State.TRAINING, done=5, total=9)
     names = ("loss", "rewards_chosen", "rewards_rejected", "rewards_margins", "rewards_accuracies", "kl")

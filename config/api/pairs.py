@@ -75,10 +75,6 @@ class Wanted(Schema):
 
 PARTS = {"languages": "language", "themes": "theme", "audiences": "audience", "criteria": "criterion"}
 NOT_ASKED = {"simulated", "origins", "imported_weight"}  # these are experts' pairs alone
-    "simulated",
-    "origins",
-    "imported_weight",
-}  # these are experts' pairs: imported ones are read where they came from
 CONTENT = {
     "responses": {
         200: {
@@ -97,9 +93,9 @@ CONTENT = {
     openapi_extra={"responses": {**refused(409)["responses"], **CONTENT["responses"]}},
 )
 def list_pairs(request: HttpRequest, wanted: Query[Wanted]) -> Any:
-    """As judgements and stories stand now, in a fixed order; the same pairs of experts that a round with this selection
-    would be trained on. With `Accept: application/x-ndjson` all of them, a line each: take these if judgements may come in
-    while you read."""
+    """As judgements and stories stand now, in a fixed order; the same pairs of experts that a round with this
+    selection would be trained on. With `Accept: application/x-ndjson` all of them, a line each: take these if judgements may
+    come in while you read."""
     policy = Policy.objects.current()
     if policy is None:
         raise Refused(409, "There is no policy yet.")

@@ -80,7 +80,8 @@ def run(
     notes: list[str] = []
 
     def keep(step: StepMetrics) -> None:
-        metrics.append(replace(step, pairs_per_second=0, tokens_per_second=0, memory_resident=None))  # those of a clock
+        of_the_machine = {"pairs_per_second": 0, "tokens_per_second": 0, "memory_resident": 0, "memory_cuda": 0}
+        metrics.append(replace(step, **of_the_machine))
         on_step(step)
 
     wanted = TrainerRun(

@@ -73,6 +73,26 @@ def test_a_misspelt_filter_is_a_fault(program: Program) -> None:
     assert "policy" in problem["faults"][0]["detail"]
 
 
+@pytest.mark.parametrize(
+    "address",
+    [
+        "/stories?policy=%00",
+        "/stories?cursor=99999999999999999999",
+        "/stories?limit=501",
+        "/pairs?theme=%00",
+        "/pairs?offset=-1",
+        "/rounds?cursor=nine",
+        "/rounds/99999999999",
+        "/rounds/" + "9" * 5000,
+        "/win-rates?policy=%00&baseline=base",
+        "/win-rates?policy=base",
+    ],
+)
+def test_what_no_database_could_hold_is_a_fault(program: Program, address: str) -> None:
+    make_judged()
+    assert assert_problem(program.get(address), 422)["faults"]
+
+
 # -- stories and policies
 
 

@@ -94,8 +94,8 @@ CONTENT = {
 )
 def list_pairs(request: HttpRequest, wanted: Query[Wanted]) -> Any:
     """As judgements and stories stand now, in a fixed order; the same pairs of experts that a round with this
-    selection would be trained on. With `Accept: application/x-ndjson` all of them, a line each: take these if judgements may
-    come in while you read."""
+    selection would be trained on. With `Accept: application/x-ndjson` all of them, a line each: take these if
+    judgements may come in while you read."""
     policy = Policy.objects.current()
     if policy is None:
         raise Refused(409, "There is no policy yet.")

@@ -191,7 +191,7 @@ def test_figures_that_were_printed_to_nobody_are_read_from_the_trainers_file(pol
     known = {"step": 1, "epoch": 0.5, **dict.fromkeys(names, 9.0)}
     path = tmp_path / "metrics.jsonl"
     path.write_text("\n".join([json.dumps(known), json.dumps(line), '{"step": 3, "lo']))
-    _keep_missed_metrics(launched, path)
+    _keep_missed_metrics(launched, tmp_path)
     assert launched.metrics.trained().get() == kept
     assert launched.metrics.held_out().get().kl_token == pytest.approx(0.0025)
 

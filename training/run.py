@@ -123,7 +123,8 @@ def _announce(current: Round, adapter: Path) -> None:
 
 
 def _check_export(current: Round) -> None:
-    digest = hashlib.sha256(Path(current.export_path).read_bytes()).hexdigest()
+    with Path(current.export_path).open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
     if digest != current.export_sha256:
         raise Ended(
             State.FAILED,

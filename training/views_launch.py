@@ -155,7 +155,7 @@ def _faults(form: LaunchForm) -> list[tuple[str, str]]:
 
 def _groups(form: LaunchForm, notes: dict[str, str]) -> list[dict[str, Any]]:
     """The form's fields in the order of the page, each with its remark."""
-    several = ("languages", "audiences", "themes", "origins")
+    several = ("languages", "audiences", "themes")
     numbers = ("loss", "beta", "sft_weight", "label_smoothing", "learning_rate", "epochs", "batch_pairs")
     data = ("data_rounds", "older_weight", *several, "min_agreement", "which_pairs")
     parts = [name for name in form.fields if name.startswith(("weight_", "stage_"))]
@@ -169,7 +169,10 @@ def _groups(form: LaunchForm, notes: dict[str, str]) -> list[dict[str, Any]]:
         {
             "name": name,
             "legend": legend,
-            "fields": [{"field": form[field], "boxes": field in several, "note": notes.get(field)} for field in fields],
+            "fields": [
+                {"field": form[field], "boxes": field in (*several, "origins"), "note": notes.get(field)}
+                for field in fields
+            ],
         }
         for name, (legend, fields) in named.items()
     ]

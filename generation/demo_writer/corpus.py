@@ -118,12 +118,12 @@ def pairs(seed: int, count: int, *, wide: bool = False) -> Iterator[tuple[str, s
 
 
 def _hard(rng: random.Random, grammar: Any, *, wide: bool) -> list[str]:
-    """One or two sentences; wide: one, the English ones two in one and so as long as the Chinese."""
+    """One or two sentences; wide: two in one, so that hard sentences are long ones, too."""
     if not wide:
         return rng.sample(grammar.HARD, rng.choice((1, 1, 2)))
     first, second = rng.sample(grammar.HARD, 2)
     if not first.isascii():
-        return [first]
+        return [f"{first[:-1]}，{second}"]
     second = second if second.startswith("{") else second[0].lower() + second[1:]
     return [f"{first[:-1]}, and {second}"]
 

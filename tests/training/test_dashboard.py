@@ -112,6 +112,13 @@ def test_policies_are_on_one_scale_from_the_base_on(base: Policy, experts: list[
     assert len(effects) == 2
 
 
+def test_a_policys_place_on_the_scale_opens_its_judgements(admin: Client, base: Policy, experts: list[Expert]) -> None:
+    make_judged(base, experts)
+    newest, first, *_effects = one_table("scale").rows
+    assert admin.get(newest[1].link).context["page"].paginator.count == newest[1].values[-1] == 24
+    assert first[1].link == ""
+
+
 def test_who_judged_how_much_tells_people_from_simulated(base: Policy, experts: list[Expert]) -> None:
     set_campaign(repeat_every=0, gold_every=0)
     make_judged(base, [*experts[:2], make_expert(simulated=True)])
@@ -125,6 +132,9 @@ def test_trust_is_measured_for_people_and_simulated_apart(base: Policy, experts:
     (people,) = one_table("trust").rows
     assert people[1].values == (1.0, 1.0, 1.0, 31)
     assert people[2].text == "100 % [100, 100]"
+    assert [cell.link for cell in people if cell.link] == [
+        "/judging/experts/", "/judging/disagreements/", "/judging/experts/", "/judging/gold/",
+    ]  # fmt: skip
 
 
 def test_too_little_to_say_whether_judgements_can_be_trusted_is_said(base: Policy, experts: list[Expert]) -> None:

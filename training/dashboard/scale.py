@@ -5,6 +5,7 @@ from django.utils.translation import gettext as _
 from annotate import strengths
 from generation.models import Policy
 from training import tables
+from training.dashboard.of_round import behind
 from training.models import Round
 from training.tables import Cell, Chart, Column, Series, Table
 
@@ -24,8 +25,14 @@ def scale_table() -> Table:
         controlled = strengths.scale(votes, base.pk, controlled=True)
     names = dict(Policy.objects.values_list("pk", "name"))
     both = list(zip(plain.strengths, controlled.strengths, strict=True))
+    made = {one.result_id: one for one in Round.objects.exclude(result=None)}
+    links = {policy: behind(one, base, {}) for policy, one in made.items() if base}
     rows = [
-        [tables.text(names[one.policy]), _strength_cell(one, n=True), _strength_cell(other)]
+        [
+            tables.text(names[one.policy]),
+            _strength_cell(one, n=True, link=links.get(one.policy, "")),
+            _strength_cell(other),
+        ]
         for one, other in reversed(both)
     ]
     rows += [
@@ -56,13 +63,13 @@ def scale_table() -> Table:
     )
 
 
-def _strength_cell(one: strengths.Strength, *, n: bool = False) -> Cell:
+def _strength_cell(one: strengths.Strength, *, n: bool = False, link: str = "") -> Cell:
     low, high = one.low, one.high
     shown = f"{100 * one.preferred:.0f} %"
     if low < high:
         shown += f" [{100 * low:.0f}, {100 * high:.0f}]"
     values = (one.preferred, low, high)
-    return Cell(shown, (*values, one.n) if n else values, note=f"n = {one.n}" if n else "")
+    return Cell(shown, (*values, one.n) if n else values, link, f"n = {one.n}" if n else "")
 
 
 def _strength_point(one: strengths.Strength) -> tuple[float, float | None, float | None, str]:

@@ -50,27 +50,29 @@ def _trust_row(*, simulated: bool) -> list[Cell] | None:
     leaning = sum(record.leans for record in records)
     return [
         tables.text(_("simulated experts") if simulated else _("people"), link=reverse("experts")),
-        _estimate(found.alpha, (found.pairs,), n),
+        _estimate(found.alpha, (found.pairs,), n, link=reverse("disagreements")),
         _estimate(found.share, percent=True),
         _estimate(found.flipped, percent=True),
-        _share([record.consistency for record in records]),
-        _share([record.gold for record in records]),
+        _share([record.consistency for record in records], link=reverse("experts")),
+        _share([record.gold for record in records], link=reverse("gold")),
         _position(bias, leaning),
     ]
 
 
-def _estimate(found: Estimate | None, more: tuple[int, ...] = (), note: str = "", *, percent: bool = False) -> Cell:
+def _estimate(
+    found: Estimate | None, more: tuple[int, ...] = (), note: str = "", *, percent: bool = False, link: str = ""
+) -> Cell:
     if found is None:
         return Cell(_("not enough yet"), (None, None, None, *more), note=note)
     numbers = (found.value, found.low, found.high)
     value, low, high = (f"{100 * n:.0f}" if percent else f"{n:.2f}" for n in numbers)
-    return Cell(f"{value}{' %' if percent else ''} [{low}, {high}]", (*numbers, *more), note=note)
+    return Cell(f"{value}{' %' if percent else ''} [{low}, {high}]", (*numbers, *more), link, note)
 
 
-def _share(found: list[Share]) -> Cell:
+def _share(found: list[Share], *, link: str) -> Cell:
     together = Share(sum(share.hits for share in found), sum(share.n for share in found))
     shown = f"{together.percent} %" if together.enough else _("not enough yet")
-    return Cell(shown, (together.hits / together.n if together.n else None, together.n), note=f"n = {together.n}")
+    return Cell(shown, (together.hits / together.n if together.n else None, together.n), link, f"n = {together.n}")
 
 
 def _position(bias: position.PositionBias, leaning: int) -> Cell:

@@ -240,9 +240,9 @@ def test_nothing_that_the_browser_receives_says_who_wrote_a_story(open_page: Ope
     judge_everything(page, desk.hand_out(demo, "writer", desk.write_comparison(demo, TEXTS)))
     paths = {path.rstrip("/").rsplit("/", 1)[-1] for path, _ in received}
     assert paths >= {"judge", "draft", "submit", "readability", "edit", "undo", "skip", "mine", "summary", "guidelines"}
-    secret = re.compile(
+    secret = re.compile(  # the demo's writer may tell of a seed in a pot
         rf"{desk.SECRET[:7]}|5ec2e7|{str(desk.SECRET_NUMBERS)[:5]}\d{{4}}|0\.[79]375"
-        r"|evaluation|baseline|temperature|\bseeds?\b|weights|\bpolicy|\bpolicies",
+        r"|evaluation|baseline|temperature|\bseeds?\b(?! in a pot)|weights|\bpolicy|\bpolicies",
         re.IGNORECASE,
     )
     assert {(path, word) for path, text in received for word in secret.findall(text)} == set()

@@ -51,7 +51,8 @@ def test_a_session_by_touch_fits_a_phone_suits_everybody_and_asks_nobody_else(op
     pictures.nth(1).tap()
     page.locator("label", has_text="was absorbed").first.tap()
     found += faults(page, "notes", (1280, 360))
-    page.get_by_role("button", name="Save and go on").tap()
+    with page.expect_navigation():
+        page.get_by_role("button", name="Save and go on").tap()
     found += faults(page, "next", (1280, 360))
     page.get_by_role("button", name="That is all for today").tap()
     expect(page.get_by_role("heading", name="Thank you, both of you!")).to_be_visible()

@@ -174,15 +174,17 @@ class TestFigures:
 
 
 DRIVER = """
-import sys, django
-django.setup()
+import sys
 from pathlib import Path
-from django.core.management import call_command
+import manage  # which starts a PostgreSQL of its own
+import django
+django.setup()
 from config import case_study
 from config.management.commands import case_study as command
 from generation.demo_writer.recipe import DEMO
 case_study.PROMPT_FILES, command.CASE_STUDY = (Path(sys.argv[1]),), DEMO
-call_command("case_study", rounds=1, json=Path(sys.argv[2]))
+sys.argv[1:] = ["case_study", "--rounds", "1", "--json", sys.argv[2]]
+manage.main()
 """
 
 
@@ -195,6 +197,7 @@ def test_it_runs_from_an_empty_database_to_its_figures(tmp_path: Path) -> None:
         with prompts.open("a", encoding="utf-8") as file:
             file.write("\n".join(kept) + "\n")
     environment = os.environ | {"STORYLOOP_VAR": str(tmp_path / "var"), "DJANGO_SETTINGS_MODULE": "config.settings"}
+    del environment["STORYLOOP_DATABASE"]  # the suite's
     environment |= {"STORYLOOP_MODEL_DIR": str(tmp_path / "models"), "STORYLOOP_MAX_STORY_TOKENS": "256"}
     command = [sys.executable, "-c", DRIVER, str(prompts), str(wanted)]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)

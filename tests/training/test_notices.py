@@ -3,8 +3,6 @@
 import hashlib
 import hmac
 import json
-import os
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +16,7 @@ from django.db import connection, transaction
 from django.db.models.functions import Now
 from django.test import Client
 
+from tests.apart import apart
 from tests.factories import make_policy
 from tests.training.stories import judge_all, judged_round
 from tests.training.test_models import make_round
@@ -270,14 +269,10 @@ def test_a_worker_that_is_killed_while_it_sends_leaves_its_row_to_the_next(recei
     notices.record_events()
     (pk,) = notices.due()
     receiver.answers.clear()
-    connection.close()
-    child = os.fork()
-    if child == 0:  # a worker, as Celery forks one
-        notices.send(pk)
-        os._exit(0)
-    assert receiver.asked.wait(10)
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
+    worker = apart(f"from training import notices; notices.send({pk})", STORYLOOP_PRIVATE_WEBHOOKS="true")
+    assert receiver.asked.wait(30)
+    worker.kill()
+    worker.communicate()
     receiver.answers.set()
     left = Delivery.objects.get()
     assert (left.state, left.attempts, notices.due()) == (Sending.WAITING, 1, [])  # nobody else, for two minutes

@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-import os
-import signal
 import threading
 import time
 from datetime import timedelta
@@ -19,6 +17,7 @@ from annotate.pairs import preference_judgements, preference_pairs, write_export
 from annotate.simulated import simulate
 from generation.models import Policy, Prompt, RunState, Split, Story, WritingRun
 from generation.policies import register_policy
+from tests.apart import apart
 from tests.factories import judge_by_story, make_comparison, make_expert, make_policy, make_prompt, make_story
 from tests.models import make_tiny_model
 from tests.training.stories import add_metric
@@ -161,17 +160,13 @@ def test_a_round_that_is_cancelled_while_it_writes_cancels_the_writing(policy: P
     assert not [p for p in psutil.Process().children(recursive=True) if "write_stories" in p.cmdline()]
 
 
-def test_a_round_whose_worker_was_killed_goes_on_in_another(policy: Policy) -> None:
+def test_a_round_whose_worker_was_killed_goes_on_in_another(policy: Policy, settings) -> None:
     launched = launch_round(**{**schedule.DEFAULTS, "epochs": 3, "batch_pairs": 4})
-    connection.close()
-    child = os.fork()
-    if child == 0:  # a worker, as Celery forks one
-        lease = take_round(launched.pk)
-        work_on(lease)
-        os._exit(0)
+    code = f"from training.tasks import run_round; run_round({launched.pk})"
+    worker = apart(code, STORYLOOP_MODEL_DIR=str(settings.MODEL_DIR), STORYLOOP_EXPORT_DIR=str(settings.EXPORT_DIR))
     wait_for(state=State.TRAINING, done__gte=1)
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
+    worker.kill()
+    worker.communicate()
     Round.objects.update(lease_until=None)  # as if the lease had run out
     lease = take_round(launched.pk)
     assert lease

@@ -1,12 +1,10 @@
 """Rounds that launch by themselves or are proposed, and rounds that are sent again."""
 
-import os
 from datetime import UTC, datetime, time, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from django.db import connection
 from django.db.models.functions import Now
 from django.test import Client
 
@@ -14,6 +12,7 @@ from annotate.judgements import record_judgement
 from annotate.models import Expert, Kind
 from annotate.queue import assign
 from generation.models import Policy
+from tests.apart import apart_at_once
 from tests.factories import judge_by_story, make_comparison, make_expert, make_policy
 from training.models import Proposal, Round, Schedule, State
 from training.outcomes import in_words
@@ -228,25 +227,8 @@ class TestProposals:
 def test_two_beats_in_two_processes_start_one_round(policy: Policy, act: str) -> None:
     schedule(act=act)
     schedule(act=act, name="another, due at the same time")
-    go, starting_gun = os.pipe()
-    connection.close()
-    children = []
-    for _ in range(2):
-        child = os.fork()
-        if child == 0:
-            status = 1
-            try:
-                os.close(starting_gun)
-                os.read(go, 1)  # returns in both when the parent closes its end
-                for _ in range(3):
-                    launch_if_due()
-                status = 0
-            finally:
-                os._exit(status)
-        children.append(child)
-    os.close(go)
-    os.close(starting_gun)
-    assert [os.waitpid(child, 0)[1] for child in children] == [0, 0]
+    beats = "from training.schedule import launch_if_due\nfor _ in range(3): launch_if_due()"
+    apart_at_once(beats, 2)
     assert (Round if act == "launch" else Proposal).objects.count() == 1
     assert Schedule.objects.filter(outcome__code="launched" if act == "launch" else "proposed").count() == 1
 

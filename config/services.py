@@ -39,8 +39,8 @@ def web_command(port: int) -> list[str]:
 
 
 def worker_command() -> list[str]:
-    # two at a time, so that a round of hours does not hold up the rest
-    options = ["--concurrency", "2", "--without-gossip", "--without-mingle", "--loglevel", "INFO"]
+    # two at a time, so that a round of hours does not hold up the rest; threads: docs/adr/0015
+    options = ["--pool", "threads", "--concurrency", "2", "--without-gossip", "--without-mingle", "--loglevel", "INFO"]
     return [sys.executable, "-m", "celery", "-A", "config", "worker", *options]
 
 

@@ -222,6 +222,8 @@ if STORIES_PER_PROMPT > 5:
 MAX_STORY_TOKENS = env.integer("STORYLOOP_MAX_STORY_TOKENS", 256, at_least=16)
 PLACES_PER_COMPARISON = env.integer("STORYLOOP_PLACES_PER_COMPARISON", 3, at_least=1)
 RESERVATION_MINUTES = env.integer("STORYLOOP_RESERVATION_MINUTES", 60, at_least=1)
+# how long a worker may be silent until another takes its round
+LEASE_SECONDS = env.integer("STORYLOOP_LEASE_SECONDS", 30, at_least=5)
 MIN_JUDGEMENTS_FOR_WIN_RATE = env.integer("STORYLOOP_MIN_JUDGEMENTS", 20, at_least=1)
 
 LOGGING = {

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import IntegrityError, transaction
 from django.db.models import F, Max
@@ -27,7 +28,7 @@ from training.changes import Why, record_change
 from training.launching import CannotLaunch, not_over, prepare
 from training.models import Round, State
 
-LEASE = timedelta(seconds=30)
+LEASE = timedelta(seconds=settings.LEASE_SECONDS)
 MAX_ATTEMPTS = 5
 
 

@@ -26,6 +26,7 @@ from annotate.pairs import NoPairs
 from generation.engines import processes
 from generation.engines.values import EngineError
 from generation.heartbeat import beating
+from generation.management.commands.write_stories import LOST_DATABASE
 from generation.models import WritingRun
 from generation.policies import register_policy
 from generation.runs import cancel_of_policy
@@ -43,6 +44,8 @@ log = logging.getLogger(__name__)
 
 HEARTBEAT = 1.0  # seconds
 SAVING = 120.0  # seconds that a trainer which is cancelled has for its step and its checkpoint
+KILLS_IN_PLACE = 3  # of a trainer or writer that does not get on between them
+KILLED = -9
 CANCELLED = "Cancelled by an admin. All judgements are kept: resume the round, or launch a new one, when you like."
 METRICS = [field.name for field in RoundMetric._meta.concrete_fields if field.name not in ("id", "round", "step")]
 
@@ -54,6 +57,10 @@ class Ended(Exception):
         super().__init__(message)
         self.state = state
         self.message = message
+
+
+class Killed(Ended):
+    """The process was killed, or has lost its database: begun again, it goes on from where it was."""
 
 
 def work_on(lease: Lease) -> None:
@@ -97,7 +104,9 @@ def _train(current: Round, lease: Lease) -> None:
     out = current.folder
     result = out / "policy"
     if not result.exists():
-        _run(lease, _trainer_command(current, out), out / "trainer.log", partial(_keep_metrics, current, lease, out))
+        keep = partial(_keep_metrics, current, lease, out)
+        train = partial(_run, lease, trainer_command(current, out), out / "trainer.log", keep)
+        _again_if_killed(train, partial(_position, out))
     _keep_missed_metrics(current, out)
     name = f"round-{current.number}"
     if current.method == "lora":
@@ -133,7 +142,7 @@ def _check_export(current: Round) -> None:
         )
 
 
-def _trainer_command(current: Round, out: Path) -> list[str]:
+def trainer_command(current: Round, out: Path) -> list[str]:
     command = [sys.executable, "-m", "training.dpo", "--json"]
     command += ["--model", current.policy.path, "--data", current.export_path, "--out", str(out)]
     for name in TRAINER_SETTINGS:
@@ -196,7 +205,8 @@ def _write(current: Round, lease: Lease) -> None:
         log_path = current.folder / "writer.log"
         others = WritingRun.objects.at_work().filter(policy=policy).exists()
         try:
-            _run(lease, command, log_path, partial(_keep_progress, lease, note=policy == current.result))
+            keep = partial(_keep_progress, lease, note=policy == current.result)
+            _again_if_killed(partial(_run, lease, command, log_path, keep), policy.stories.count)
         except Ended as end:
             if end.state == State.CANCELLED and not others:
                 cancel_of_policy(policy)
@@ -237,6 +247,30 @@ def _compare(current: Round, lease: Lease) -> None:
     lease.update(state=State.JUDGING)
 
 
+def _again_if_killed(act: Callable[[], None], position: Callable[[], object]) -> None:
+    """`act` once more whenever its process is killed, unless it got no further than the last time. Raises Ended.
+
+    Out of memory is killed in the same place each time; what another process or a person has killed is not.
+    """
+    kills, reached = 0, position()
+    while True:
+        try:
+            return act()
+        except Killed as end:
+            kills, before, reached = kills + 1, reached, position()
+            if reached != before:
+                kills = 1
+            if kills == KILLS_IN_PLACE:
+                raise
+            log.warning("begun again after kill %d at %s: %s", kills, reached, end)
+
+
+def _position(out: Path) -> str:
+    """How far the trainer has come, as its checkpoint says; "" before the first."""
+    path = out / "checkpoint" / "position.json"
+    return path.read_text() if path.exists() else ""
+
+
 def _run(lease: Lease, command: Sequence[str], path: Path, on_line: Callable[[str], None]) -> None:
     """Run `command` while keeping the lease; give each line it prints to `on_line`. Raises Ended."""
     process = processes.start(command, log=path, directory=settings.BASE_DIR, capture=True)
@@ -259,7 +293,8 @@ def _run(lease: Lease, command: Sequence[str], path: Path, on_line: Callable[[st
     finally:
         processes.stop(process)
     if status != 0:
-        raise Ended(State.FAILED, _explain(status, path))
+        kind = Killed if status in (KILLED, LOST_DATABASE) else Ended
+        raise kind(State.FAILED, _explain(status, path))
 
 
 def _read(pipe: Sequence[str] | None, lines: "queue.Queue[str | None]") -> None:
@@ -281,6 +316,6 @@ def _next(lines: "queue.Queue[str | None]") -> str | None:
 
 def _explain(status: int, path: Path) -> str:
     words = processes.last_words(path)
-    if status in (OUT_OF_MEMORY, -9):
+    if status in (OUT_OF_MEMORY, KILLED):
         return f"The process ran out of memory. Launch the round again with LoRA, or with a smaller model. {words}"
     return f"{words} (exit status {status}; all of it: {path})"

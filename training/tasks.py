@@ -43,7 +43,7 @@ def send_notices() -> None:
         send_notice.delay(delivery_id)
 
 
-@shared_task(soft_time_limit=60)  # a receiver may send its answer a byte at a time
+@shared_task
 def send_notice(delivery_id: int) -> None:
     notices.send(delivery_id)
 

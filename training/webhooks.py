@@ -11,12 +11,15 @@ import http.client
 import ipaddress
 import socket
 import ssl
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from urllib.parse import SplitResult, urlsplit
 
 from django.utils.translation import gettext as _
 
 SECONDS = 10.0  # to connect, and for each part of the answer
+ALTOGETHER = 60.0  # seconds: a receiver may send its answer a byte at a time
 READ = 2000  # bytes of the answer: nobody needs more
 NAT64 = ipaddress.ip_network("64:ff9b::/96")
 PORTS = {"http": 80, "https": 443}
@@ -63,15 +66,36 @@ def post(url: str, body: bytes, headers: Mapping[str, str], *, private: bool = F
     connection = http.client.HTTPConnection(host, port, timeout=SECONDS)  # with the socket given it resolves nothing
     try:
         connection.sock = _connected(host, port, tls=parts.scheme == "https", private=private)
-        connection.request("POST", target, body, {"Host": parts.netloc, **headers})
-        answer = connection.getresponse()
-        answer.read(READ)
+        with _hung_up_after(ALTOGETHER, connection.sock):
+            connection.request("POST", target, body, {"Host": parts.netloc, **headers})
+            answer = connection.getresponse()
+            answer.read(READ)
     except (OSError, http.client.HTTPException, UnicodeError) as error:  # a name with a label that is too long
         said = {"host": host, "error": str(error) or type(error).__name__}
         raise NotSent(_("%(host)s does not answer: %(error)s") % said) from error
     finally:
         connection.close()
     return _accepted(host, answer.status)
+
+
+@contextmanager
+def _hung_up_after(seconds: float, link: socket.socket) -> Iterator[None]:
+    """Ends what waits for `link` after that time. Raises TimeoutError then."""
+    late = threading.Event()
+
+    def hang_up() -> None:
+        late.set()
+        with suppress(OSError):
+            link.shutdown(socket.SHUT_RDWR)
+
+    timer = threading.Timer(seconds, hang_up)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        if late.is_set():
+            raise TimeoutError(f"no whole answer after {seconds:g} s")
 
 
 def _accepted(host: str, status: int) -> int:

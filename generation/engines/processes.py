@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 PR_SET_PDEATHSIG = 1  # prctl(2), Linux
+LIBC = ctypes.CDLL(None)  # here: between fork and exec of a process with threads nothing may be loaded
 
 
 def start(
@@ -69,4 +70,4 @@ def _signal_group(process: subprocess.Popen[str], number: signal.Signals) -> Non
 
 def die_with_parent() -> None:
     """Have the kernel kill this process when the one that started it is gone."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -61,7 +61,7 @@ def test_the_base_is_the_reference_if_the_round_says_so(tmp_path: Path) -> None:
     base = make_policy("base")
     Policy.objects.filter(pk=base.pk).update(path="/models/base")
     current = make_round(policy=make_policy("round-1", parent=Policy.objects.get()), reference="base")
-    command = run._trainer_command(current, tmp_path)
+    command = run.trainer_command(current, tmp_path)
     assert command[command.index("--reference") + 1] == "/models/base"
     current.reference = "policy"
-    assert "--reference" not in run._trainer_command(current, tmp_path)
+    assert "--reference" not in run.trainer_command(current, tmp_path)

@@ -24,7 +24,7 @@ from training import schedule
 from training.models import Round, State
 from training.resume import CannotResume, resume_round
 from training.rounds import launch_round, request_cancel, take_round
-from training.run import _train, _trainer_command, work_on
+from training.run import _train, trainer_command, work_on
 
 pytestmark = pytest.mark.django_db
 
@@ -101,7 +101,7 @@ def test_a_round_that_was_cancelled_goes_on_to_the_weights_of_an_unbroken_one(po
     assert 0 < int(told[0]) < len(steps)
     assert steps == list(range(1, len(steps) + 1))
 
-    subprocess.run(_trainer_command(resumed, tmp_path / "unbroken"), check=True, capture_output=True)
+    subprocess.run(trainer_command(resumed, tmp_path / "unbroken"), check=True, capture_output=True)
     assert resumed.result
     assert largest_difference(weights(Path(resumed.result.path)), weights(tmp_path / "unbroken" / "policy")) == 0
 

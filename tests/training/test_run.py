@@ -25,7 +25,7 @@ from training import schedule
 from training.alarms import findings
 from training.models import Round, State
 from training.rounds import LeaseLost, launch_round, request_cancel, take_round
-from training.run import _compare, _keep_missed_metrics, _kept_alive, work_on
+from training.run import Ended, Killed, _again_if_killed, _compare, _keep_missed_metrics, _kept_alive, work_on
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 
@@ -176,6 +176,58 @@ def test_a_round_whose_worker_was_killed_goes_on_in_another(policy: Policy, sett
     steps = list(done.metrics.trained().values_list("step", flat=True))
     assert steps == list(range(1, len(steps) + 1))
     assert done.metrics.last().held_out
+
+
+def test_a_trainer_that_is_killed_is_begun_again_and_goes_on(policy: Policy) -> None:
+    killed = []
+
+    def kill() -> None:
+        wait_for(state=State.TRAINING, done__gte=1)
+        for process in psutil.Process().children(recursive=True):
+            if "training.dpo" in process.cmdline():
+                process.kill()
+                killed.append(process.pid)
+        connection.close()
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    done = work(epochs=3)
+    thread.join()
+    assert (len(killed), done.state, done.attempt) == (1, State.JUDGING, 1)
+    assert list(done.metrics.trained().values_list("step", flat=True))[0] == 1
+
+
+class TestAgainIfKilled:
+    def tries(self, reached: list[int], ends: list[int]) -> list[int]:
+        """Tries until it ends well or is given up, each killed at a position of `ends`; -1 ends well."""
+        done: list[int] = []
+
+        def act() -> None:
+            end = ends[len(done)]
+            done.append(end)
+            if end >= 0:
+                reached[:] = [end]
+                raise Killed(State.FAILED, "killed")
+
+        _again_if_killed(act, lambda: reached[0])
+        return done
+
+    def test_it_goes_on_as_long_as_it_gets_on(self) -> None:
+        assert self.tries([0], [1, 2, 3, 4, 5, -1]) == [1, 2, 3, 4, 5, -1]
+
+    def test_it_is_begun_again_twice_in_one_place(self) -> None:
+        assert self.tries([0], [0, 0, -1]) == [0, 0, -1]
+
+    def test_three_kills_in_one_place_are_its_end(self) -> None:
+        with pytest.raises(Killed):
+            self.tries([0], [0, 0, 0, -1])
+
+    def test_another_end_is_not_begun_again(self) -> None:
+        def act() -> None:
+            raise Ended(State.FAILED, "bad pairs")
+
+        with pytest.raises(Ended, match="bad pairs"):
+            _again_if_killed(act, lambda: 0)
 
 
 def test_figures_that_were_printed_to_nobody_are_read_from_the_trainers_file(policy: Policy, tmp_path: Path) -> None:

@@ -36,8 +36,7 @@ def supervise(commands: Mapping[str, list[str]], say: Callable[[str], None]) -> 
         nonlocal stopping
         stopping = True
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, stop)
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     started = {name: _start(command) for name, command in commands.items()}
     born = dict.fromkeys(started, time.monotonic())
     try:
@@ -55,6 +54,8 @@ def supervise(commands: Mapping[str, list[str]], say: Callable[[str], None]) -> 
             process.terminate()  # a second SIGTERM, if the terminal or systemd told the whole group, is ignored
         for process in started.values():
             process.wait()
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _start(command: list[str]) -> subprocess.Popen[bytes]:

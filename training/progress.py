@@ -61,7 +61,7 @@ class Progress:
     def alone(self) -> bool:
         """Whether it waits for a worker for so long that there may be none for its queue."""
         shown = self.shown
-        free = shown.at_work and not shown.held_by
+        free = shown.at_work and not shown.held_by and not shown.refused_at  # or its message says more
         return free and timezone.now() - (shown.lease_until or shown.state_since) > ALONE
 
     @property

@@ -22,7 +22,8 @@ def refuse_if_older(free: RoundQuerySet) -> bool:
         return False
     message = (
         f"A worker on {socket.gethostname()} runs Storyloop {version.VERSION}, this round was launched by "
-        f"{found.version}: update that worker (docs/workers.md) and resume the round."
+        f"{found.version}: update that worker (docs/workers.md). Without a newer one the round ends after "
+        f"{PATIENCE.seconds // 60} minutes; resume it then."
     )
     free.update(message=message, refused_at=Coalesce("refused_at", Now()))
     return True

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from django.conf import settings
-from django.db import connection
+from django.db import OperationalError, connection
 from django.db.migrations.executor import MigrationExecutor
 
 from generation.engines.opening import TRANSFORMERS, VLLM, VLLM_SERVER
@@ -134,8 +134,11 @@ def concurrency(queue: str, told: int = 0) -> int:
 
 
 def check_database() -> None:
-    """Raise CannotWork unless this code and the database know the same migrations."""
-    executor = MigrationExecutor(connection)
+    """Raise CannotWork unless the database answers, and knows the same migrations as this code."""
+    try:
+        executor = MigrationExecutor(connection)
+    except OperationalError as error:
+        raise CannotWork(f"The database does not answer ({error}). Start it, or correct DATABASE_URL.") from error
     known, applied = executor.loader.disk_migrations, executor.loader.applied_migrations
     newer = sorted(".".join(key) for key in applied if key[0] in OURS and key not in known)
     if newer:

@@ -129,6 +129,17 @@ class TestRefused:
         self.check("The database is older.* it lacks .*manage.py migrate")
 
 
+def test_a_database_that_does_not_answer_is_one_clear_line(tmp_path: Path) -> None:
+    values = {"PATH": "/usr/bin:/bin", "STORYLOOP_VAR": str(tmp_path)}
+    values["DATABASE_URL"] = "postgres://nobody@127.0.0.1:1/none"
+    done = subprocess.run(
+        [sys.executable, "manage.py", "worker"], cwd=ROOT, env=values, capture_output=True, text=True, check=False
+    )
+    assert "The database does not answer" in done.stderr
+    assert "correct DATABASE_URL" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.django_db
 def test_a_policy_in_use_that_is_not_seen_here_is_a_warning(tiny_model: Path) -> None:
     policy = make_policy("base", current=True)

@@ -108,12 +108,14 @@ class Round(models.Model):
 
     # who works on it: see rounds.take_round
     attempt = models.PositiveSmallIntegerField(default=0, help_text="grows with each taking: a fencing token")
-    losses = models.PositiveSmallIntegerField(default=0, help_text="holders of this part that went silent")
+    losses = models.PositiveSmallIntegerField(
+        default=0, db_default=0, help_text="holders of this part that went silent"
+    )
     owner = models.CharField(max_length=120, blank=True)
     lease_until = models.DateTimeField(null=True, blank=True)
     enqueued_at = models.DateTimeField(null=True, blank=True)
     cancel_requested = models.BooleanField(default=False)
-    version = models.CharField(max_length=64, blank=True, help_text="of Storyloop, by which it was launched")
+    version = models.CharField(max_length=64, blank=True, db_default="", help_text="of Storyloop, that launched it")
     refused_at = models.DateTimeField(null=True, blank=True, help_text="since when only older workers have seen it")
 
     done = models.PositiveIntegerField(default=0, help_text="steps or stories, by state")

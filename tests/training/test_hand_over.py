@@ -126,6 +126,7 @@ class TestAttempts:
         assert Round.objects.get().losses == rounds.MAX_ATTEMPTS - 1
         assert lease
         lease.hand_over(State.WRITING)
+        assert take_round(launched.pk)
         assert Round.objects.get().losses == 0
 
 

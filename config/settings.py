@@ -10,6 +10,7 @@ from psycopg.conninfo import make_conninfo
 
 from config import env, postgres
 from config.secret_files import kept_secret
+from generation import queues
 from generation.engines.opening import ENGINES, VLLM_SERVER
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -156,11 +157,25 @@ CELERY_BROKER_TRANSPORT_OPTIONS = (
     if CELERY_BROKER_URL.startswith("pgmq")
     else {"visibility_timeout": 3600}
 )
+CELERY_TASK_DEFAULT_QUEUE = queues.DEFAULT
+CELERY_TASK_ROUTES = {
+    "training.tasks.run_round": {"queue": queues.TRAINING},
+    "training.tasks.write_round": {"queue": queues.GENERATION},
+    **{
+        f"generation.tasks.{name}": {"queue": queues.GENERATION}
+        for name in ("write_run", "check_engine", "read_stories")
+    },
+}
+CELERY_WORKER_ENABLE_REMOTE_CONTROL = False  # nobody asks, and each worker would leave tables of its own in pgmq
 CELERY_TASK_IGNORE_RESULT = True  # results are rows, never messages
 CELERY_TASK_ACKS_LATE = True
 CELERY_TASK_REJECT_ON_WORKER_LOST = True
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+# What this machine's worker claims; "": what it has the hardware for (docs/workers.md).
+QUEUES = [name.strip() for name in env.text("STORYLOOP_QUEUES", "").split(",") if name.strip()]
+if unknown := [name for name in QUEUES if name not in queues.QUEUES]:
+    raise env.BadEnvironment(f"STORYLOOP_QUEUES has {unknown[0]!r}: it may have {', '.join(queues.QUEUES)}")
 CELERY_BEAT_SCHEDULE = {
     "sweep-rounds": {"task": "training.tasks.sweep_rounds", "schedule": 5.0, "options": {"expires": 30}},
     "sweep-runs": {"task": "generation.tasks.sweep_runs", "schedule": 20.0, "options": {"expires": 60}},

@@ -31,6 +31,7 @@ LATELY = 20  # steps
 SAID_FROM = 3
 OVERDUE, AT_LEAST = 5, 60.0  # times the usual time between steps, and not under so many seconds
 POINTS = 40
+ALONE = timedelta(minutes=1)
 LOG_LINES, LOG_BYTES = 30, 16_384
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[^\S\n\t ]|[\x00-\x08\x0b-\x1f\x7f]")  # colours and their like
 FIGURES = ("loss", "rewards_chosen", "rewards_rejected", "rewards_margins", "rewards_accuracies", "kl")
@@ -55,6 +56,13 @@ class Progress:
     def raised(self) -> list[str]:
         """The alarms so far, in words."""
         return [f"{Watched(alarm.kind).label}: {written(alarm)}" for alarm in self.shown.alarms.all()]
+
+    @property
+    def alone(self) -> bool:
+        """Whether it waits for a worker for so long that there may be none for its queue."""
+        shown = self.shown
+        free = shown.at_work and not shown.held_by and not shown.refused_at  # or its message says more
+        return free and timezone.now() - (shown.lease_until or shown.state_since) > ALONE
 
     @property
     def ago(self) -> str:

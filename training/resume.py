@@ -21,7 +21,8 @@ class CannotResume(ValueError):
 
 
 def resume_round(*, round_id: int) -> Round:
-    """Put the round back into the queue: the same pairs, on from its last checkpoint. Raises CannotResume.
+    """Put the round back into the queue: the same pairs, on from its last checkpoint. One that failed before its
+    pairs were frozen, or before the first checkpoint, begins there. Raises CannotResume.
 
     It does not enqueue: that is the caller's edge, on commit.
     """
@@ -37,6 +38,8 @@ def resume_round(*, round_id: int) -> Round:
                 attempt=0,
                 owner="",
                 lease_until=None,
+                losses=0,
+                refused_at=None,
                 enqueued_at=Now(),
                 cancel_requested=False,
                 ended_at=None,
@@ -102,6 +105,8 @@ def _check_policy(shown: Round) -> None:
 
 def _check_export(shown: Round) -> None:
     if not shown.export_path:
+        if shown.state == State.FAILED:
+            return
         raise CannotResume(_("The round ended before its pairs were frozen: launch a new one."))
     try:
         with Path(shown.export_path).open("rb") as file:
@@ -117,10 +122,13 @@ def _check_export(shown: Round) -> None:
 
 
 def _check_progress(shown: Round) -> None:
-    """Something is there to go on from: a policy, trained weights, or a checkpoint (also one of a killed save)."""
+    """Something is there to go on from: a policy, trained weights, or a checkpoint (also one of a killed save).
+
+    What failed before there was any, as where a folder was not mounted, is begun again.
+    """
     folder = shown.folder
     names = ("policy", "checkpoint/position.json", "checkpoint.old/position.json")
-    if not shown.result and not any((folder / name).exists() for name in names):
+    if shown.state != State.FAILED and not shown.result and not any((folder / name).exists() for name in names):
         raise CannotResume(
             _("No checkpoint of the round is there: it ended before the first one, or it was deleted. Launch anew.")
         )

@@ -2,7 +2,8 @@
 
 A process takes a round with one conditional UPDATE and keeps it alive by renewing its lease; each
 write of that process asks for (pk, attempt, owner), so that one which was given up for dead
-can no longer change anything.
+can no longer change anything. A part of the work that is done is handed over: the next belongs to
+another Celery queue (docs/adr/0013).
 """
 
 import os
@@ -15,7 +16,7 @@ from typing import Any
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import IntegrityError, transaction
-from django.db.models import F, Max
+from django.db.models import Case, F, IntegerField, Max, TextField, Value, When
 from django.db.models.functions import Now
 from django.utils.translation import gettext as _
 
@@ -24,12 +25,15 @@ from annotate.models import Comparison
 from annotate.pairs import preference_judgements, preference_pairs
 from generation.models import Policy
 from generation.policies import make_current
+from generation.version import VERSION
 from training.changes import Why, record_change
 from training.launching import CannotLaunch, not_over, prepare
-from training.models import Round, State
+from training.models import Round, RoundQuerySet, State
+from training.versions import refuse_if_older
 
 LEASE = timedelta(seconds=settings.LEASE_SECONDS)
-MAX_ATTEMPTS = 5
+MAX_ATTEMPTS = 5  # of one part: a planned hand-over is no failed attempt
+CANCELLED = "Cancelled by an admin. All judgements are kept: resume the round, or launch a new one, when you like."
 
 
 class CannotDecide(ValueError):
@@ -50,9 +54,22 @@ class Lease:
 
     def update(self, **values: Any) -> None:
         """Change the round, and hold it for another LEASE. Raises LeaseLost."""
-        held = Round.objects.at_work().filter(pk=self.round_id, attempt=self.attempt, owner=self.owner)
-        if not held.update(lease_until=Now() + LEASE, **values):
+        if not self._held().update(lease_until=Now() + LEASE, **values):
             raise LeaseLost(f"round {self.round_id} was taken over")
+
+    def hand_over(self, state: State) -> bool:
+        """Give the round back in `state`, for the next part; False if it is to be cancelled. Raises LeaseLost.
+
+        It counts as sent: who hands it over sends it.
+        """
+        free = {"owner": "", "lease_until": None, "losses": 0, "enqueued_at": Now(), "done": 0, "total": 0}
+        if self._held().filter(cancel_requested=False).update(state=state, **free):
+            return True
+        self.update()
+        return False
+
+    def _held(self) -> RoundQuerySet:
+        return Round.objects.at_work().filter(pk=self.round_id, attempt=self.attempt, owner=self.owner)
 
     def cancel_requested(self) -> bool:
         return Round.objects.filter(pk=self.round_id, cancel_requested=True).exists()
@@ -79,7 +96,7 @@ def launch_round(*, by: User | None = None, include_simulated: bool = False, **s
     try:
         with transaction.atomic():
             Policy.objects.select_for_update().get(pk=policy.pk)  # roll_back() has come first, or waits
-            launched = Round.objects.create(number=number, policy=policy, launched_by=by, **values)
+            launched = Round.objects.create(number=number, policy=policy, launched_by=by, version=VERSION, **values)
             # from here on no round waits for its decision, so the policy in use stays what it is
             if Policy.objects.current() != policy:
                 raise CannotLaunch(_("Another policy was promoted just now. Launch again."))
@@ -91,16 +108,31 @@ def launch_round(*, by: User | None = None, include_simulated: bool = False, **s
         raise not_over(other) from error
 
 
-def take_round(round_id: int) -> Lease | None:
-    """Take the round if nobody has it; None if somebody does or it is not at work."""
+def take_round(round_id: int, *, queue: str = "") -> Lease | None:
+    """Take the round if nobody has it; None if somebody does, it is not at work, or it waits in another queue
+    than `queue`. One that newer code has launched is left to newer workers.
+    """
     owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+    free = Round.objects.untaken().filter(pk=round_id)
+    if queue:
+        free = free.in_queue(queue)
+    if refuse_if_older(free):
+        return None
+    lost = When(lease_until__isnull=False, then=F("losses") + 1)  # who hands over or ends leaves no lease behind
+    said = When(refused_at__isnull=False, then=Value(""))
     with transaction.atomic():
-        free = Round.objects.untaken().filter(pk=round_id)
-        if not free.update(attempt=F("attempt") + 1, owner=owner, lease_until=Now() + LEASE):
+        if not free.update(
+            attempt=F("attempt") + 1,
+            losses=Case(lost, default=F("losses"), output_field=IntegerField()),
+            owner=owner,
+            lease_until=Now() + LEASE,
+            message=Case(said, default=F("message"), output_field=TextField()),
+            refused_at=None,
+        ):
             return None
         taken = Round.objects.get(pk=round_id)
     lease = Lease(taken.pk, taken.attempt, owner)
-    if taken.attempt > MAX_ATTEMPTS:
+    if taken.losses >= MAX_ATTEMPTS:
         end_round(
             lease,
             State.FAILED,
@@ -117,10 +149,14 @@ def end_round(lease: Lease, state: State, message: str) -> None:
     Round.objects.filter(pk=lease.round_id).update(lease_until=None)
 
 
+@transaction.atomic
 def request_cancel(*, round_id: int) -> None:
-    """Ask the process that works on the round to end it. Raises CannotDecide."""
+    """Ask the process that works on the round to end it; one that nobody has is ended here. Raises CannotDecide."""
     if not Round.objects.at_work().filter(pk=round_id).update(cancel_requested=True):
         raise CannotDecide(_("This round is not at work any more."))
+    # the row is locked until the commit: nobody takes it or hands it over in between
+    free = Round.objects.untaken().filter(pk=round_id)
+    free.update(state=State.CANCELLED, message=CANCELLED, ended_at=Now(), lease_until=None)
 
 
 @transaction.atomic

@@ -29,6 +29,7 @@ from generation.heartbeat import beating
 from generation.management.commands.write_stories import LOST_DATABASE
 from generation.models import WritingRun
 from generation.policies import register_policy
+from generation.queues import TRAINING
 from generation.runs import cancel_of_policy
 from generation.writers import announce_adapter
 from training.alarms import check_alarms
@@ -36,8 +37,9 @@ from training.dpo.settings import OUT_OF_MEMORY
 from training.imported import freeze
 from training.launching import TRAINER_SETTINGS, trainer_stages
 from training.models import Round, RoundMetric, State
-from training.rounds import LEASE, Lease, LeaseLost, end_round
+from training.rounds import CANCELLED, LEASE, Lease, LeaseLost, end_round
 from training.selection import BadSelection, Selection
+from training.sight import NotVisible, check_sight
 from training.steps import counted_on, metric_files, read_lines
 
 log = logging.getLogger(__name__)
@@ -46,7 +48,6 @@ HEARTBEAT = 1.0  # seconds
 SAVING = 120.0  # seconds that a trainer which is cancelled has for its step and its checkpoint
 KILLS_IN_PLACE = 3  # of a trainer or writer that does not get on between them
 KILLED = -9
-CANCELLED = "Cancelled by an admin. All judgements are kept: resume the round, or launch a new one, when you like."
 METRICS = [field.name for field in RoundMetric._meta.concrete_fields if field.name not in ("id", "round", "step")]
 
 
@@ -63,21 +64,36 @@ class Killed(Ended):
     """The process was killed, or has lost its database: begun again, it goes on from where it was."""
 
 
-def work_on(lease: Lease) -> None:
-    """Take the round from where it stands to being judged, or to its end."""
+def work_on(lease: Lease, *, queue: str = "") -> bool:
+    """Take the round from where it stands to being judged, or to its end.
+
+    queue: do that queue's part alone. True: it is done, and the round waits for the workers of another.
+    """
     try:
-        for phase in (_freeze, _train, _write, _watch):
+        if lease.cancel_requested():
+            raise Ended(State.CANCELLED, CANCELLED)
+        check_sight(_round(lease))
+        for phase in (_freeze, _train) if queue == TRAINING else (_freeze, _train, _write, _watch):
             with _kept_alive(lease):
-                phase(Round.objects.select_related("policy", "result").get(pk=lease.round_id), lease)
-        _compare(Round.objects.select_related("policy", "result").get(pk=lease.round_id), lease)
+                phase(_round(lease), lease)
+        if queue == TRAINING:
+            if lease.hand_over(State.WRITING):
+                return True
+            raise Ended(State.CANCELLED, CANCELLED)
+        _compare(_round(lease), lease)
     except Ended as end:
         end_round(lease, end.state, end.message)
     except LeaseLost:
         log.warning("round %s: another process has it now", lease.round_id)
-    except (NoPairs, NoTemplate, BadSelection, EngineError) as error:
+    except (NoPairs, NoTemplate, BadSelection, NotVisible, EngineError) as error:
         end_round(lease, State.FAILED, str(error))
     except OSError as error:
         end_round(lease, State.FAILED, f"{error}. Free the disk or mend the folder, then launch the round again.")
+    return False
+
+
+def _round(lease: Lease) -> Round:
+    return Round.objects.select_related("policy", "result").get(pk=lease.round_id)
 
 
 def _kept_alive(lease: Lease) -> AbstractContextManager[None]:

@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 Outcome = dict[str, Any]  # "code", and what it is said with: training/outcomes.py
 READY = "ready"
-SEND_AGAIN_AFTER = timedelta(seconds=20)
+SEND_AGAIN_AFTER, SEND_AGAIN_AT_MOST = timedelta(seconds=20), timedelta(minutes=10)
 DEFAULTS: dict[str, Any] = {
     "method": "full",
     "loss": "sigmoid",
@@ -146,7 +146,18 @@ def defaults() -> dict[str, Any]:
 
 
 def rounds_to_send() -> list[int]:
-    """Rounds that nobody works on and that were not sent lately; they count as sent from now on."""
-    waiting = Round.objects.untaken().filter(Q(enqueued_at=None) | Q(enqueued_at__lt=Now() - SEND_AGAIN_AFTER))
-    ids = list(waiting.values_list("pk", flat=True))
-    return [pk for pk in ids if waiting.filter(pk=pk).update(enqueued_at=Now())]
+    """Rounds that nobody works on and that were not sent lately; they count as sent from now on.
+
+    While its queue has no worker the messages pile up there: the longer a round waits, the rarer they are.
+    """
+    found = list(Round.objects.untaken().annotate(now=Now()))
+    due = [one.pk for one in found if one.enqueued_at is None or one.enqueued_at < one.now - _send_again_after(one)]
+    again = Q(enqueued_at=None) | Q(enqueued_at__lt=Now() - SEND_AGAIN_AFTER)  # unless another sweep was quicker
+    return [pk for pk in due if Round.objects.untaken().filter(again, pk=pk).update(enqueued_at=Now())]
+
+
+def _send_again_after(waiting: Round) -> timedelta:
+    """As long again as it had waited when it was last sent: since it was put there, or its holder went silent."""
+    since = waiting.lease_until or waiting.state_since
+    waited = waiting.enqueued_at - since if waiting.enqueued_at else timedelta(0)
+    return min(max(waited, SEND_AGAIN_AFTER), SEND_AGAIN_AT_MOST)

@@ -5,22 +5,42 @@ import time
 from celery import shared_task
 
 from annotate import simulated
-from training import notices, promotion, rounds, schedule
+from generation.queues import GENERATION, TRAINING
+from training import notices, promotion, rounds, schedule, versions
+from training.models import Round
 from training.run import work_on
 
 
 @shared_task
 def run_round(round_id: int) -> None:
-    lease = rounds.take_round(round_id)
-    if lease:
-        work_on(lease)
+    """Freeze its pairs and train on them."""
+    _work(round_id, TRAINING)
+
+
+@shared_task
+def write_round(round_id: int) -> None:
+    """Have its policy write, and open the comparisons."""
+    _work(round_id, GENERATION)
+
+
+def _work(round_id: int, queue: str) -> None:
+    lease = rounds.take_round(round_id, queue=queue)
+    if lease and work_on(lease, queue=queue):
+        send_round(round_id)
+
+
+def send_round(round_id: int) -> None:
+    """Tell the queue whose workers go on with it."""
+    found = Round.objects.get(pk=round_id)
+    (run_round if found.queue == TRAINING else write_round).delay(round_id)
 
 
 @shared_task
 def sweep_rounds() -> None:
     """Put back what a dead worker or a lost message left behind."""
+    versions.give_up()
     for round_id in schedule.rounds_to_send():
-        run_round.delay(round_id)
+        send_round(round_id)
 
 
 @shared_task

@@ -26,7 +26,7 @@ from training.model_card import model_card
 from training.models import Round
 from training.resume import CannotResume, resume_round
 from training.roll_back import CannotRollBack, roll_back
-from training.tasks import run_round
+from training.tasks import send_round
 from training.weights import CannotDelete, delete_weights
 
 
@@ -161,7 +161,7 @@ def resume(request: HttpRequest, number: int) -> HttpResponse:
     except CannotResume as error:
         messages.error(request, str(error))
     else:
-        transaction.on_commit(partial(run_round.delay, found.pk))
+        transaction.on_commit(partial(send_round, found.pk))
         messages.success(request, _("The round goes on from where it was."))
     return redirect("show_round", number)
 

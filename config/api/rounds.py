@@ -16,7 +16,7 @@ from config.api.values import Number, Page, Strict
 from training.models import Round
 from training.resume import CannotResume, resume_round
 from training.rounds import CannotDecide, promote_round, reject_round, request_cancel
-from training.tasks import run_round
+from training.tasks import send_round
 
 router = Router(tags=["rounds"], auth=AdminToken())
 
@@ -82,7 +82,7 @@ def reject(request: HttpRequest, number: Number) -> RoundDetail:
 @transaction.atomic
 def _resume(*, round_id: int) -> None:
     resume_round(round_id=round_id)
-    transaction.on_commit(partial(run_round.delay, round_id))
+    transaction.on_commit(partial(send_round, round_id))
 
 
 def _decide(number: int, act: Callable[..., object]) -> RoundDetail:

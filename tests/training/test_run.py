@@ -17,7 +17,6 @@ from annotate.pairs import preference_judgements, preference_pairs, write_export
 from annotate.simulated import simulate
 from generation.models import Policy, Prompt, RunState, Split, Story, WritingRun
 from generation.policies import register_policy
-from tests.apart import apart
 from tests.factories import judge_by_story, make_comparison, make_expert, make_policy, make_prompt, make_story
 from tests.models import make_tiny_model
 from tests.training.stories import add_metric
@@ -158,24 +157,6 @@ def test_a_round_that_is_cancelled_while_it_writes_cancels_the_writing(policy: P
     assert writing.state == RunState.CANCELLED
     assert 0 < writing.stories.count() < writing.wanted
     assert not [p for p in psutil.Process().children(recursive=True) if "write_stories" in p.cmdline()]
-
-
-def test_a_round_whose_worker_was_killed_goes_on_in_another(policy: Policy, settings) -> None:
-    launched = launch_round(**{**schedule.DEFAULTS, "epochs": 3, "batch_pairs": 4})
-    code = f"from training.tasks import run_round; run_round({launched.pk})"
-    worker = apart(code, STORYLOOP_MODEL_DIR=str(settings.MODEL_DIR), STORYLOOP_EXPORT_DIR=str(settings.EXPORT_DIR))
-    wait_for(state=State.TRAINING, done__gte=1)
-    worker.kill()
-    worker.communicate()
-    Round.objects.update(lease_until=None)  # as if the lease had run out
-    lease = take_round(launched.pk)
-    assert lease
-    work_on(lease)
-    done = Round.objects.get()
-    assert (done.state, done.attempt) == (State.JUDGING, 2)
-    steps = list(done.metrics.trained().values_list("step", flat=True))
-    assert steps == list(range(1, len(steps) + 1))
-    assert done.metrics.last().held_out
 
 
 def test_a_trainer_that_is_killed_is_begun_again_and_goes_on(policy: Policy) -> None:

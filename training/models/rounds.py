@@ -7,8 +7,10 @@ from django.conf import settings
 from django.db import models
 from django.db.models import F, Q
 from django.db.models.functions import Now
+from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from generation import queues
 from generation.models import Policy
 from training.limits import round_constraints
 
@@ -60,6 +62,10 @@ class RoundQuerySet(models.QuerySet["Round"]):
         """Rounds at work that no process holds, or whose holder has gone silent."""
         return self.at_work().filter(Q(lease_until=None) | Q(lease_until__lt=Now()))
 
+    def in_queue(self, queue: str) -> Self:
+        """Rounds that the workers of that Celery queue go on with: Round.queue."""
+        return self.filter(result__isnull=queue == queues.TRAINING)
+
 
 class Round(models.Model):
     """One turn of the loop. `policy` is what it starts from, `result` what it made."""
@@ -101,11 +107,16 @@ class Round(models.Model):
     pair_count = models.PositiveIntegerField(null=True, blank=True)
 
     # who works on it: see rounds.take_round
-    attempt = models.PositiveSmallIntegerField(default=0)
+    attempt = models.PositiveSmallIntegerField(default=0, help_text="grows with each taking: a fencing token")
+    losses = models.PositiveSmallIntegerField(
+        default=0, db_default=0, help_text="holders of this part that went silent"
+    )
     owner = models.CharField(max_length=120, blank=True)
     lease_until = models.DateTimeField(null=True, blank=True)
     enqueued_at = models.DateTimeField(null=True, blank=True)
     cancel_requested = models.BooleanField(default=False)
+    version = models.CharField(max_length=64, blank=True, db_default="", help_text="of Storyloop, that launched it")
+    refused_at = models.DateTimeField(null=True, blank=True, help_text="since when only older workers have seen it")
 
     done = models.PositiveIntegerField(default=0, help_text="steps or stories, by state")
     total = models.PositiveIntegerField(default=0)
@@ -136,6 +147,7 @@ class Round(models.Model):
                 condition=~Q(state__in=[State.FAILED, State.CANCELLED]) | ~Q(message=""),
                 name="round_end_says_why",
             ),
+            models.CheckConstraint(condition=Q(refused_at=None) | ~Q(message=""), name="round_refusal_says_why"),
             models.CheckConstraint(
                 condition=Q(label_smoothing=0)
                 | Q(label_smoothing__gt=0, label_smoothing__lte=0.49, loss__in=["sigmoid", "robust"]),
@@ -157,6 +169,17 @@ class Round(models.Model):
     @property
     def undecided(self) -> bool:
         return self.state in UNDECIDED
+
+    @property
+    def queue(self) -> str:
+        """The Celery queue whose workers go on with it."""
+        return queues.GENERATION if self.result_id else queues.TRAINING
+
+    @property
+    def held_by(self) -> str:
+        """The machine whose worker has it; "" if none has."""
+        held = self.at_work and self.lease_until and self.lease_until > timezone.now()
+        return self.owner.partition(":")[0] if held else ""
 
     @property
     def percent(self) -> int:

@@ -4,7 +4,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from training.models import Round
 from training.resume import CannotResume, resume_round
-from training.tasks import run_round
+from training.tasks import send_round
 
 
 class Command(BaseCommand):
@@ -21,5 +21,5 @@ class Command(BaseCommand):
             resume_round(round_id=found.pk)
         except CannotResume as error:
             raise CommandError(str(error)) from error
-        run_round.delay(found.pk)
+        send_round(found.pk)
         self.stdout.write(f"Round {found.number} is queued, and goes on from where it was.")

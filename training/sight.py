@@ -1,0 +1,41 @@
+"""Whether this machine sees the files of a round: several machines share one folder of models and exports."""
+
+import socket
+from pathlib import Path
+
+from django.conf import settings
+
+from generation.runs import missing_count
+from training.models import Round
+
+
+class NotVisible(ValueError):
+    """Files of the round are not to be seen on this machine; the message names the machine and what to do."""
+
+
+def check_sight(current: Round) -> None:
+    """Raise NotVisible unless what the next part of the round reads is there. `policy` and `result` are loaded."""
+    if not current.result and current.export_path and not Path(current.export_path).is_file():
+        raise NotVisible(_not_seen(current.export_path, "a file", "STORYLOOP_EXPORT_DIR"))
+    for path in _folders(current):
+        if not Path(path).is_dir():
+            raise NotVisible(_not_seen(path, "a directory", "STORYLOOP_MODEL_DIR"))
+
+
+def _folders(current: Round) -> list[str]:
+    """Of the models: those that have stories to write, or what training begins from and is compared with."""
+    if current.result:
+        others = [policy for policy in current.baselines() if not policy.weights_deleted_at]
+        lacking = [policy for policy in others if missing_count(policy, settings.STORIES_PER_PROMPT)]
+        policies = [current.result, *lacking]
+    else:
+        policies = [current.policy, *([current.policy.lineage()[-1]] if current.reference == "base" else [])]
+    return [policy.path for policy in policies]
+
+
+def _not_seen(path: str, what: str, setting: str) -> str:
+    return (
+        f"{path} is not {what} that the worker on {socket.gethostname()} can see. If it lies on another machine, mount "
+        f"the folder that they share there, at the same path ({setting}, docs/workers.md); if it was moved, put it "
+        "back. Then resume the round."
+    )

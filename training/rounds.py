@@ -24,6 +24,7 @@ from annotate.pairs import preference_judgements, preference_pairs
 from generation.models import Policy
 from generation.policies import make_current
 from training.changes import Why, record_change
+from training.ends import said
 from training.launching import CannotLaunch, not_over, prepare
 from training.models import Round, State
 
@@ -103,8 +104,7 @@ def take_round(round_id: int) -> Lease | None:
         end_round(
             lease,
             State.FAILED,
-            f"The round was begun {MAX_ATTEMPTS} times and its process died each time. Look into the worker's "
-            "log (often it is memory: try LoRA or a smaller model), then launch it again.",
+            said("given_up", times=MAX_ATTEMPTS),
         )
         return None
     return lease

@@ -28,10 +28,10 @@ from generation.engines.values import EngineError
 from generation.heartbeat import beating
 from generation.models import WritingRun
 from generation.policies import register_policy
-from generation.runs import cancel_of_policy
+from generation.runs import cancel_of_policy, missing_count
 from generation.writers import announce_adapter
+from training import ends
 from training.alarms import check_alarms
-from training.dpo.settings import OUT_OF_MEMORY
 from training.imported import freeze
 from training.launching import TRAINER_SETTINGS, trainer_stages
 from training.models import Round, RoundMetric, State
@@ -43,7 +43,6 @@ log = logging.getLogger(__name__)
 
 HEARTBEAT = 1.0  # seconds
 SAVING = 120.0  # seconds that a trainer which is cancelled has for its step and its checkpoint
-CANCELLED = "Cancelled by an admin. All judgements are kept: resume the round, or launch a new one, when you like."
 METRICS = [field.name for field in RoundMetric._meta.concrete_fields if field.name not in ("id", "round", "step")]
 
 
@@ -68,9 +67,11 @@ def work_on(lease: Lease) -> None:
     except LeaseLost:
         log.warning("round %s: another process has it now", lease.round_id)
     except (NoPairs, NoTemplate, BadSelection, EngineError) as error:
-        end_round(lease, State.FAILED, str(error))
+        end_round(lease, State.FAILED, ends.of_error(error))
     except OSError as error:
-        end_round(lease, State.FAILED, f"{error}. Free the disk or mend the folder, then launch the round again.")
+        at = Round.objects.get(pk=lease.round_id)
+        folder = at.folder if at.export_path else Path(settings.EXPORT_DIR)
+        end_round(lease, State.FAILED, ends.of_os_error(error, folder))
 
 
 def _kept_alive(lease: Lease) -> AbstractContextManager[None]:
@@ -97,6 +98,7 @@ def _train(current: Round, lease: Lease) -> None:
     out = current.folder
     result = out / "policy"
     if not result.exists():
+        ends.require_whole_weights(current.policy)
         _run(lease, _trainer_command(current, out), out / "trainer.log", partial(_keep_metrics, current, lease, out))
     _keep_missed_metrics(current, out)
     name = f"round-{current.number}"
@@ -126,11 +128,7 @@ def _check_export(current: Round) -> None:
     with Path(current.export_path).open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if digest != current.export_sha256:
-        raise Ended(
-            State.FAILED,
-            f"The frozen pairs in {current.export_path} have changed since they were frozen. Nothing was trained on "
-            "them. Launch a new round.",
-        )
+        raise Ended(State.FAILED, ends.said("pairs_changed", path=current.export_path))
 
 
 def _trainer_command(current: Round, out: Path) -> list[str]:
@@ -192,6 +190,8 @@ def _write(current: Round, lease: Lease) -> None:
         if policy.weights_deleted_at:
             continue  # it is compared by the stories that it has
         lease.update(state=State.WRITING, done=0, total=0)
+        if missing_count(policy, settings.STORIES_PER_PROMPT):
+            ends.require_whole_weights(policy)
         command = [sys.executable, "manage.py", "write_stories", "--policy", policy.name, "--json"]
         log_path = current.folder / "writer.log"
         others = WritingRun.objects.at_work().filter(policy=policy).exists()
@@ -225,15 +225,11 @@ def _compare(current: Round, lease: Lease) -> None:
     assert current.result is not None
     lease.update()
     if lease.cancel_requested():
-        raise Ended(State.CANCELLED, CANCELLED)
+        raise Ended(State.CANCELLED, ends.said("cancelled"))
     for baseline in current.baselines():
         open_evaluation_comparisons(policy=current.result, baseline=baseline)
     if not current.result.comparisons.exists():
-        raise Ended(
-            State.FAILED,
-            "There is nothing to compare: no prompt has split “evaluation” with finished stories of both "
-            "policies. Import evaluation prompts (manage.py import_prompts), then launch a new round.",
-        )
+        raise Ended(State.FAILED, ends.said("nothing_to_compare"))
     lease.update(state=State.JUDGING)
 
 
@@ -251,7 +247,7 @@ def _run(lease: Lease, command: Sequence[str], path: Path, on_line: Callable[[st
                 lease.update()
             if lease.cancel_requested():
                 processes.stop(process, grace=SAVING)
-                raise Ended(State.CANCELLED, CANCELLED)
+                raise Ended(State.CANCELLED, ends.said("cancelled"))
         status = process.wait()
     except LeaseLost:
         processes.stop(process, grace=0)  # it must not write a checkpoint beside the one who has the round now
@@ -259,7 +255,7 @@ def _run(lease: Lease, command: Sequence[str], path: Path, on_line: Callable[[st
     finally:
         processes.stop(process)
     if status != 0:
-        raise Ended(State.FAILED, _explain(status, path))
+        raise Ended(State.FAILED, ends.of_process(status, path))
 
 
 def _read(pipe: Sequence[str] | None, lines: "queue.Queue[str | None]") -> None:
@@ -277,10 +273,3 @@ def _next(lines: "queue.Queue[str | None]") -> str | None:
         return lines.get(timeout=HEARTBEAT)
     except queue.Empty:
         return ""
-
-
-def _explain(status: int, path: Path) -> str:
-    words = processes.last_words(path)
-    if status in (OUT_OF_MEMORY, -9):
-        return f"The process ran out of memory. Launch the round again with LoRA, or with a smaller model. {words}"
-    return f"{words} (exit status {status}; all of it: {path})"

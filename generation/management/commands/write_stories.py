@@ -6,9 +6,11 @@ from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import OperationalError
 from tqdm import tqdm
 
 from generation import runs
+from generation.engines.faults import DISK_FULL, is_disk_full
 from generation.engines.opening import ENGINES, opened
 from generation.engines.values import EngineError, WrongWeights
 from generation.models import Policy, WritingRun
@@ -36,7 +38,12 @@ class Command(BaseCommand):
             run = self._run(options)
             if run:
                 self._write(run, options)
-        except (EngineError, OSError, runs.CannotWrite, runs.RunEnded) as error:
+        except (EngineError, OSError, runs.CannotWrite, runs.RunEnded, OperationalError) as error:
+            if is_disk_full(error):
+                said = f"A disk is full ({error}). Free some space; the same command goes on with what is missing."
+                raise CommandError(said, returncode=DISK_FULL) from error
+            if isinstance(error, OperationalError):
+                raise
             raise CommandError(str(error)) from error
         except KeyboardInterrupt:
             raise CommandError(

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from django.db import IntegrityError, transaction
+from django.utils import timezone
 
 from tests.factories import make_policy
 from training.limits import SETTING_LIMITS
@@ -52,6 +53,7 @@ def make_round(**fields: Any) -> Round:
         ("round_judged_only_with_result", {"state": State.PROMOTED}),
         ("round_end_says_why", {"state": State.FAILED}),
         ("round_end_says_why", {"state": State.CANCELLED}),
+        ("round_goes_on_with_its_checkpoint", {"state": State.TRAINING, "checkpoint_deleted_at": timezone.now()}),
         ("round_smoothing_has_a_meaning", {"label_smoothing": 0.5}),
         ("round_smoothing_has_a_meaning", {"label_smoothing": -0.1}),
         ("round_smoothing_has_a_meaning", {"label_smoothing": 0.1, "loss": "sigmoid_norm"}),

@@ -13,6 +13,7 @@ from django.conf import settings
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import override
 
+from generation import run_words
 from generation.engines import processes, whole
 from generation.engines.faults import DISK_FULL, free_in, fullest, has_room, is_disk_full
 from generation.engines.values import EngineError
@@ -79,13 +80,19 @@ class Said(str):
 def said(code: str, **values: Any) -> Said:
     """values: what JSON can hold; one may be what another message has stored."""
     with override("en"):
-        found = Said(in_words({"code": code, **values}))
+        return _said(in_words({"code": code, **values}), code, values)
+
+
+def _said(words: str, code: str, values: dict[str, Any]) -> Said:
+    found = Said(words)
     found.code, found.values = code, values
     return found
 
 
 def in_words(stored: dict[str, Any]) -> str:
     """In the language of whoever reads; "" for a code that is not known."""
+    if stored.get("code") == "written":
+        return run_words.in_words(stored)
     if stored.get("code") not in WORDS:
         return ""
     values = {name: in_words(value) if isinstance(value, dict) else value for name, value in stored.items()}
@@ -98,6 +105,11 @@ def require_whole_weights(policy: Policy) -> None:
         whole.require_whole(policy.directory)
     except EngineError as error:
         raise EngineError(said("no_weights", policy=policy.name, error=str(error))) from error
+
+
+def of_writing(line: dict[str, Any]) -> str:
+    """The note in a line of write_stories --json."""
+    return _said(line["note"], "written", line["facts"]) if line["facts"] else str(line["note"])
 
 
 def of_error(error: Exception) -> str:

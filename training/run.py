@@ -205,7 +205,7 @@ def _write(current: Round, lease: Lease) -> None:
 
 def _keep_progress(lease: Lease, line: str, *, note: bool) -> None:
     found = json.loads(line)
-    said = {"message": found["note"]} if found["note"] and note else {}
+    said = {"message": ends.of_writing(found)} if found["note"] and note else {}
     lease.update(done=found["done"], total=found["wanted"], **said)
 
 

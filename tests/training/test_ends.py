@@ -1,5 +1,6 @@
 """How a round ends when a process dies, or weights are gone: words with a next step, in the reader's language."""
 
+import json
 import shutil
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 from django.test import Client
 from django.utils.translation import override
 
+from generation import run_words
 from generation.models import Policy
 from generation.policies import register_policy
 from tests.factories import judge_by_story, make_comparison, make_expert, make_policy, make_prompt
@@ -17,7 +19,7 @@ from training import ends, schedule
 from training.models import Round, State
 from training.resume import resume_round
 from training.rounds import Lease, end_round, launch_round, take_round
-from training.run import Ended, _run, work_on
+from training.run import Ended, _keep_progress, _run, work_on
 
 pytestmark = pytest.mark.django_db
 
@@ -118,3 +120,16 @@ def test_a_message_in_a_message_is_translated_with_it(policy: Policy) -> None:
     with override("en"):
         assert found.in_words == found.message
     assert "It had ended with: Cancelled by an admin." in found.message
+
+
+def test_what_was_written_is_kept_as_figures_too(policy: Policy) -> None:
+    facts = {"stored": 8, "drawn_again": 1, "cut_off": 2, "too_long": 0, "given_up": 3, "draws": 5, "tokens": 96}
+    note = run_words.in_words(facts)
+    lease = lease_of(launch_round(**schedule.DEFAULTS))
+    _keep_progress(lease, json.dumps({"done": 8, "wanted": 8, "note": note, "facts": facts}), note=True)
+    found = Round.objects.get()
+    assert found.said == {"code": "written", **facts}
+    assert found.in_words == found.message == note
+    assert note.startswith("Stories written: 8; drawn again: 1. Cut off at 96 tokens: 2. ")
+    _keep_progress(lease, json.dumps({"done": 8, "wanted": 8, "note": "All is there.", "facts": None}), note=True)
+    assert Round.objects.get().in_words == "All is there."

@@ -9,7 +9,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import OperationalError
 from tqdm import tqdm
 
-from generation import runs
+from generation import run_words, runs
 from generation.engines.faults import DISK_FULL, is_disk_full
 from generation.engines.opening import ENGINES, opened
 from generation.engines.values import EngineError, WrongWeights
@@ -79,7 +79,8 @@ class Command(BaseCommand):
                     said = time.monotonic()
 
             self._write_with_engine(run, options["engine"], on_progress)
-        self._say(options["json"], runs.summary(run), run.stored, run.wanted)
+        facts = runs.counted(run)
+        self._say(options["json"], run_words.in_words(facts), run.stored, run.wanted, facts)
 
     def _write_with_engine(self, run: WritingRun, name: str, on_progress: Callable[[Written], None]) -> None:
         try:
@@ -102,6 +103,7 @@ class Command(BaseCommand):
             raise CommandError(f"There is no policy {name or 'in use'}. Known: {known}.")
         return policy
 
-    def _say(self, as_json: bool, note: str, done: int, wanted: int) -> None:
-        self.stdout.write(json.dumps({"done": done, "wanted": wanted, "note": note}) if as_json else note)
+    def _say(self, as_json: bool, note: str, done: int, wanted: int, facts: dict[str, int] | None = None) -> None:
+        line = {"done": done, "wanted": wanted, "note": note, "facts": facts}
+        self.stdout.write(json.dumps(line) if as_json else note)
         self.stdout.flush()

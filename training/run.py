@@ -24,6 +24,7 @@ from annotate.comparisons import open_evaluation_comparisons
 from annotate.imports import NoTemplate
 from annotate.pairs import NoPairs
 from generation.engines import processes
+from generation.engines.opening import TRANSFORMERS
 from generation.engines.values import EngineError
 from generation.heartbeat import beating
 from generation.models import WritingRun
@@ -190,7 +191,7 @@ def _write(current: Round, lease: Lease) -> None:
         if policy.weights_deleted_at:
             continue  # it is compared by the stories that it has
         lease.update(state=State.WRITING, done=0, total=0)
-        if missing_count(policy, settings.STORIES_PER_PROMPT):
+        if settings.ENGINE == TRANSFORMERS and missing_count(policy, settings.STORIES_PER_PROMPT):
             ends.require_whole_weights(policy)
         command = [sys.executable, "manage.py", "write_stories", "--policy", policy.name, "--json"]
         log_path = current.folder / "writer.log"

@@ -5,7 +5,6 @@ words stay as they are, as one of the values.
 """
 
 import signal
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from django.utils.translation import override
 
 from generation import run_words
 from generation.engines import processes, whole
-from generation.engines.faults import DISK_FULL, free_in, fullest, has_room, is_disk_full
+from generation.engines.faults import DISK_FULL, free_in, has_room, is_disk_full
 from generation.engines.values import EngineError
 from generation.models import Policy
 from training.dpo.settings import OUT_OF_MEMORY
@@ -135,8 +134,8 @@ def of_os_error(error: OSError, folder: Path) -> Said:
     return disk_full(folder) if is_disk_full(error) else said("unwritable", error=str(error))
 
 
-def disk_full(*folders: Path) -> Said:
-    """One of `folders` or of this installation's: that with least free."""
-    others: Sequence[Path] = [Path(one) for one in (settings.MODEL_DIR, settings.EXPORT_DIR, settings.VAR_DIR)]
-    folder = fullest([*folders, *others])
-    return said("disk_full", folder=str(folder), free=free_in(folder))
+def disk_full(folder: Path) -> Said:
+    """folder: where the work was writing, unless it is another of this installation's that has no room at all."""
+    ours = [Path(one) for one in (settings.MODEL_DIR, settings.EXPORT_DIR, settings.VAR_DIR)]
+    found = next((one for one in (folder, *ours) if not has_room(one)), folder)
+    return said("disk_full", folder=str(found), free=free_in(found))

@@ -36,7 +36,7 @@ def policy(tmp_path: Path, settings) -> Policy:
     settings.MODEL_DIR, settings.EXPORT_DIR = tmp_path / "models", tmp_path / "exports"
     found = register_policy(name="base", path=make_tiny_model(tmp_path / "tiny", trained=True))
     for _ in range(6):
-        judge_by_story(make_expert(), list(make_comparison(3, policy=found).stories.all()))
+        judge_by_story(make_expert(), list(make_comparison(4, policy=found).stories.all()))
     prompt = make_prompt(split="evaluation")
     for index in range(4):
         make_story(found, prompt, index)
@@ -67,7 +67,7 @@ def ended(folder: Path) -> Round:
 
 def test_freezing_pairs_on_a_full_disk(policy: Policy, disk: Path, settings) -> None:
     settings.EXPORT_DIR = disk / "exports"
-    fill(disk, leaving=4 * KB)  # for the folder, and not for 18 pairs
+    fill(disk, leaving=4 * KB)  # for the folder, and not for 36 pairs
     _found, lease = launched()
     work_on(lease)
     assert ended(settings.EXPORT_DIR).export_path == ""
@@ -75,7 +75,7 @@ def test_freezing_pairs_on_a_full_disk(policy: Policy, disk: Path, settings) -> 
     free(disk)
     again, lease = resumed()
     _freeze(again, lease)
-    assert Round.objects.get().pair_count == 18
+    assert Round.objects.get().pair_count == 36
 
 
 def test_training_and_merging_on_a_full_disk_and_writing_with_its_log_on_one(

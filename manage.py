@@ -12,7 +12,9 @@ def main() -> None:
     from django.core.management import execute_from_command_line
 
     from config import env, postgres
+    from generation.engines.processes import log_what_fits
 
+    log_what_fits()
     try:
         own_server = settings.EMBEDDED_POSTGRES and sys.argv[1:2] not in (["help"], ["--help"], [])
         with postgres.running(settings.POSTGRES_DIR) if own_server else nullcontext():

@@ -206,6 +206,7 @@ BASE_MODEL = env.text("STORYLOOP_BASE_MODEL", "")
 WRITER_CACHE = env.path("STORYLOOP_WRITER_CACHE", BASE_DIR / "var" / "writers")
 EXPORT_DIR = env.path("STORYLOOP_EXPORT_DIR", VAR_DIR / "exports")
 IMPORT_DIR = VAR_DIR / "imports"  # uploads between their check and their import
+API_PER_MINUTE = env.integer("STORYLOOP_API_PER_MINUTE", 600)  # requests of a token; 0: no limit
 IMPORT_MAX_MB = env.integer("STORYLOOP_IMPORT_MAX_MB", 50, at_least=1)
 # For manage.py push_policy alone.
 HUB_ENDPOINT = env.text("STORYLOOP_HUB_ENDPOINT", "https://huggingface.co")

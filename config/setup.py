@@ -11,6 +11,8 @@ from django.core.management import call_command
 from annotate.comparisons import open_preference_comparisons
 from annotate.practice import ensure_shipped_examples
 from generation.demo_writer.recipe import CASE_STUDY, DEMO, Recipe
+from generation.engines.values import EngineError
+from generation.engines.whole import require_whole
 from generation.models import Policy, Prompt, RunState
 from generation.policies import register_policy
 from generation.prompts import import_prompts
@@ -36,6 +38,7 @@ def prepare(
     call_command("migrate", verbosity=0)
     policy = Policy.objects.current() or register_policy(name=BASE_NAME, path=base_model(say, recipe))
     _check_base(policy, say)
+    _check_weights(policy, say)
     if not Prompt.objects.exists():
         say(f"Importing prompts: {sum(import_prompts(file).new for file in prompts)}")
     ensure_shipped_examples()
@@ -52,6 +55,17 @@ def _check_base(policy: Policy, say: Callable[[str], None]) -> None:
         raise SetupFailed(
             f"This installation began with another base model, {began_with}. For {settings.BASE_MODEL} give it a "
             "folder of its own: STORYLOOP_VAR=var/another make demo"
+        )
+
+
+def _check_weights(policy: Policy, say: Callable[[str], None]) -> None:
+    """Judging goes on without them."""
+    try:
+        require_whole(policy.directory)
+    except EngineError as error:
+        say(
+            f"The weights of {policy} cannot be used: {error} Put them back: until then it writes no stories, and no "
+            "round can be trained."
         )
 
 

@@ -13,6 +13,7 @@ from django.conf import settings
 
 from generation import locks, readings, runs
 from generation.engines import processes
+from generation.engines.faults import has_room
 from generation.models import EngineCheck, Policy, RunState, WritingRun
 from generation.signals import stories_written
 from generation.summaries import summarise
@@ -123,7 +124,9 @@ def _log(name: str) -> Path:
 def _explain(status: int, log: Path) -> str:
     if status == KILLED:
         return (
-            f"The process was killed, most likely for want of memory: let nothing else use the GPU or the memory, or "
-            f"choose a smaller model. What is written is kept. (All of it: {log})"
+            "The process was killed (signal 9), most often for want of memory: let nothing else use the GPU or the "
+            f"memory, or choose a smaller model. What is written is kept. (All of it: {log})"
         )
+    if status > 0 and not has_room(log.parent):
+        return f"The disk of {log.parent} is full: free some space, and begin again. What is written is kept."
     return f"{processes.last_words(log)} (exit status {status}; all of it: {log})"

@@ -6,8 +6,8 @@ from django.db import transaction
 from django.utils.formats import date_format
 from django.utils.translation import gettext as _
 
-from generation.engines.loading import check_model_directory
 from generation.engines.values import EngineError, adapter_hash, weights_hash
+from generation.engines.whole import require_whole
 from generation.models import Policy
 
 
@@ -22,12 +22,12 @@ def require_weights(policy: Policy) -> None:
 
 @transaction.atomic
 def register_policy(*, name: str, path: Path, adapter_path: Path | None = None, parent: Policy | None = None) -> Policy:
-    """The policy for these weights, new or known. EngineError if `path` is not a model directory,
+    """The policy for these weights, new or known. EngineError if `path` is not a whole model's directory,
     or the name belongs to other weights.
 
     The first policy of all becomes the current one. Weights that were deleted and are back are used again.
     """
-    check_model_directory(path)
+    require_whole(path)
     found = weights_hash(path)
     policy, new = Policy.objects.get_or_create(
         name=name,

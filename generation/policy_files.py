@@ -4,10 +4,11 @@ Only what lies in the model directory of this installation (STORYLOOP_MODEL_DIR)
 model that was registered from elsewhere belongs to somebody else.
 """
 
+import hashlib
 import json
 import shutil
 import tarfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,13 +35,14 @@ class Entry:
     source: Path | None = None
     content: bytes = b""
 
-    def chunks(self) -> Iterator[bytes]:
-        """Its bytes. OSError if the file has become shorter meanwhile: what was promised cannot be sent."""
+    def chunks(self, start: int = 0) -> Iterator[bytes]:
+        """Its bytes from `start`. OSError if the file has become shorter meanwhile: what was said cannot be sent."""
         if self.source is None:
-            yield self.content
+            yield self.content[start:]
             return
-        left = self.size
+        left = self.size - start
         with self.source.open("rb") as file:
+            file.seek(start)
             while left:
                 chunk = file.read(min(CHUNK, left))
                 if not chunk:
@@ -63,14 +65,15 @@ def entries(directory: Path, card: str, *, base_name: str = "", origin: Path | N
         raise EngineError(f"{directory} cannot be read ({error.strerror}): the weights are not there.") from error
     if not any(path.suffix == ".safetensors" for path in files):
         raise EngineError(f"{directory} holds no .safetensors file: the weights are not there.")
-    found = [_made(CARD, card.encode(), directory)]
+    found = []
     for path in files:
         if path.name == ADAPTER_CONFIG and base_name:
             found.append(_made(path.name, _with_base(path, base_name), path))
         else:
             status = path.stat()
             found.append(Entry(path.name, status.st_size, int(status.st_mtime), path))
-    return found
+    # behind the weights: where a win rate in it has changed, a download of these can still be continued
+    return [*found, _made(CARD, card.encode(), directory)]
 
 
 def _goes_along(path: Path) -> bool:
@@ -91,22 +94,47 @@ def _with_base(path: Path, name: str) -> bytes:
 
 
 class Tar:
-    """A .tar of `found` in a folder, made while it is read: nothing of it is written to the disk."""
+    """A .tar of `found` in a folder, made while it is read: nothing of it is written to the disk.
+
+    The same files make the same bytes, and `tag` says which, so that a download that broke off can be continued.
+    """
 
     def __init__(self, folder: str, found: Sequence[Entry]) -> None:
-        self._entries = [(_header(folder, entry), entry) for entry in found]
-        body = sum(len(header) + _padded(entry.size) for header, entry in self._entries)
-        self._end = tarfile.RECORDSIZE - body % tarfile.RECORDSIZE
-        self._end += tarfile.RECORDSIZE if self._end < 2 * tarfile.BLOCKSIZE else 0
-        self.size = body + self._end  # bytes, known before the first is sent
+        self._parts: list[tuple[int, Callable[[int], Iterator[bytes]]]] = []  # (bytes, what yields them from a place)
+        told = hashlib.sha256()
+        for entry in found:
+            header = _header(folder, entry)
+            told.update(header + entry.content)
+            if entry.source:
+                told.update(str(entry.source.stat().st_mtime_ns).encode())
+            self._add(header)
+            self._parts.append((entry.size, entry.chunks))
+            self._add(bytes(_padded(entry.size) - entry.size))
+        body = sum(size for size, _ in self._parts)
+        end = tarfile.RECORDSIZE - body % tarfile.RECORDSIZE
+        self._add(bytes(end + (tarfile.RECORDSIZE if end < 2 * tarfile.BLOCKSIZE else 0)))
+        self.size = sum(size for size, _ in self._parts)  # bytes, known before the first is sent
+        self.tag = told.hexdigest()[:32]
+
+    def _add(self, content: bytes) -> None:
+        self._parts.append((len(content), lambda start: iter((content[start:],))))
 
     def __iter__(self) -> Iterator[bytes]:
-        for header, entry in self._entries:
-            yield header
-            yield from entry.chunks()
-            if padding := _padded(entry.size) - entry.size:
-                yield bytes(padding)
-        yield bytes(self._end)
+        return self.part(0, self.size)
+
+    def part(self, start: int, end: int) -> Iterator[bytes]:
+        """Its bytes from `start` up to `end`, without reading what lies before."""
+        begins = 0
+        for size, chunks in self._parts:
+            first = max(start - begins, 0)
+            left = min(end - begins, size) - first
+            if left > 0:
+                for chunk in chunks(first):
+                    yield chunk[:left]
+                    left -= len(chunk)
+                    if left <= 0:
+                        break
+            begins += size
 
 
 def _header(folder: str, entry: Entry) -> bytes:

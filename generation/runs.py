@@ -11,7 +11,6 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
-from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import transaction
 from django.db.models import Count, F, Min, Q
@@ -19,9 +18,9 @@ from django.db.models.functions import Now
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from generation import locks
+from generation import locks, run_words
 from generation.heartbeat import beating
-from generation.models import EmptyPlace, Fault, FinishReason, Policy, Prompt, Redraw, RunState, Story, WritingRun
+from generation.models import EmptyPlace, FinishReason, Policy, Prompt, Redraw, RunState, Story, WritingRun
 from generation.plan import MAX_DRAWS
 
 QUIET = timedelta(seconds=30)  # a run without a report for so long has no worker
@@ -246,26 +245,11 @@ def progress(run: WritingRun) -> Progress:
 
 def summary(run: WritingRun) -> str:
     """What all workers of the run did, for a person, with what to do about stories that went wrong."""
+    return run_words.in_words(counted(run))
+
+
+def counted(run: WritingRun) -> dict[str, int]:
+    """The facts of run_words, as the stories are now."""
     _count(run)
     run.refresh_from_db(fields=["stored", "cut_off"])
-    faults: dict[str, int] = dict(run.redraws.values_list("fault", "draws"))
-    empty = Counter(run.empty_places.values_list("fault", flat=True))
-    too_long = empty[Fault.TOO_LONG]
-    others = empty.total() - too_long
-    lines = [f"Stories written: {run.stored}; drawn again: {max(sum(faults.values()) - empty.total(), 0)}."]
-    if run.cut_off:
-        lines.append(
-            f"Cut off at {settings.MAX_STORY_TOKENS} tokens: {run.cut_off}. They are kept, but not shown to experts "
-            "and not trained on. Raise STORYLOOP_MAX_STORY_TOKENS if there are many."
-        )
-    if too_long:
-        lines.append(
-            f"Places that stay empty: {too_long}, whose prompt and {settings.MAX_STORY_TOKENS} tokens for the story do "
-            "not fit the model. Shorten the prompt, or lower STORYLOOP_MAX_STORY_TOKENS."
-        )
-    if others:
-        lines.append(
-            f"Places that stay empty: {others}, for which the policy wrote {MAX_DRAWS} times a story that is empty, "
-            "like another one of the prompt, or in the wrong language."
-        )
-    return " ".join(lines)
+    return run_words.facts(run)

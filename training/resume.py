@@ -1,16 +1,18 @@
-"""Going on with a round that was cancelled or has failed, from where it stands."""
+"""Going on with a round that was cancelled or has failed, from its last checkpoint, or from its first step."""
 
 import hashlib
 from pathlib import Path
 
 from django.db import IntegrityError, transaction
 from django.db.models.functions import Now
+from django.utils.formats import date_format
 from django.utils.translation import gettext as _
 
 from generation.engines.loading import check_model_directory
 from generation.engines.values import EngineError
 from generation.models import Policy
 from generation.policies import require_weights
+from training.ends import said
 from training.models import Round, State
 
 ENDED = (State.FAILED, State.CANCELLED)
@@ -33,7 +35,8 @@ def resume_round(*, round_id: int) -> Round:
             # nobody deletes weights or rolls back meanwhile
             list(Policy.objects.select_for_update().order_by("pk"))
             _check_policy(Round.objects.select_related("policy", "result").get(pk=round_id))
-            found = Round.objects.filter(pk=round_id, state__in=ENDED, attempt=resumed.attempt).update(
+            ended = Round.objects.filter(pk=round_id, state__in=ENDED, checkpoint_deleted_at=None)
+            found = ended.filter(attempt=resumed.attempt).update(
                 state=State.QUEUED,
                 attempt=0,
                 owner="",
@@ -43,11 +46,12 @@ def resume_round(*, round_id: int) -> Round:
                 enqueued_at=Now(),
                 cancel_requested=False,
                 ended_at=None,
-                message=_("Resumed. It had ended with: %(message)s") % {"message": resumed.message},
+                message=said("resumed", before=resumed.said or resumed.message),
             )
     except IntegrityError as error:
         raise CannotResume(_not_over()) from error
     if not found:
+        check_resume(Round.objects.select_related("policy", "result").get(pk=round_id))
         raise CannotResume(_("The round has been resumed already."))
     return Round.objects.get(pk=round_id)
 
@@ -67,8 +71,8 @@ def check_resume(shown: Round) -> None:
     """Raise CannotResume if `shown` cannot go on as things stand."""
     _check_state(shown)
     _check_policy(shown)
-    _check_export(shown)
     _check_progress(shown)
+    _check_export(shown)
 
 
 def _check_state(shown: Round) -> None:
@@ -105,9 +109,7 @@ def _check_policy(shown: Round) -> None:
 
 def _check_export(shown: Round) -> None:
     if not shown.export_path:
-        if shown.state == State.FAILED:
-            return
-        raise CannotResume(_("The round ended before its pairs were frozen: launch a new one."))
+        return  # it ended before they were frozen: it freezes those of now
     try:
         with Path(shown.export_path).open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -122,13 +124,9 @@ def _check_export(shown: Round) -> None:
 
 
 def _check_progress(shown: Round) -> None:
-    """Something is there to go on from: a policy, trained weights, or a checkpoint (also one of a killed save).
-
-    What failed before there was any, as where a folder was not mounted, is begun again.
-    """
-    folder = shown.folder
-    names = ("policy", "checkpoint/position.json", "checkpoint.old/position.json")
-    if shown.state != State.FAILED and not shown.result and not any((folder / name).exists() for name in names):
+    """Without a checkpoint it begins with its first step, to the same weights, unless an admin has ended that."""
+    if shown.checkpoint_deleted_at:
         raise CannotResume(
-            _("No checkpoint of the round is there: it ended before the first one, or it was deleted. Launch anew.")
+            _("Its checkpoint was deleted on %(date)s. Launch the round again: its settings are offered.")
+            % {"date": date_format(shown.checkpoint_deleted_at, "Y-m-d")}
         )

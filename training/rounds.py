@@ -16,7 +16,7 @@ from typing import Any
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import IntegrityError, transaction
-from django.db.models import Case, F, IntegerField, Max, TextField, Value, When
+from django.db.models import Case, F, IntegerField, Max, When
 from django.db.models.functions import Now
 from django.utils.translation import gettext as _
 
@@ -27,13 +27,13 @@ from generation.models import Policy
 from generation.policies import make_current
 from generation.version import VERSION
 from training.changes import Why, record_change
+from training.ends import said
 from training.launching import CannotLaunch, not_over, prepare
 from training.models import Round, RoundQuerySet, State
 from training.versions import refuse_if_older
 
 LEASE = timedelta(seconds=settings.LEASE_SECONDS)
 MAX_ATTEMPTS = 5  # of one part: a planned hand-over is no failed attempt
-CANCELLED = "Cancelled by an admin. All judgements are kept: resume the round, or launch a new one, when you like."
 
 
 class CannotDecide(ValueError):
@@ -119,25 +119,23 @@ def take_round(round_id: int, *, queue: str = "") -> Lease | None:
     if refuse_if_older(free):
         return None
     lost = When(lease_until__isnull=False, then=F("losses") + 1)  # who hands over or ends leaves no lease behind
-    said = When(refused_at__isnull=False, then=Value(""))
     with transaction.atomic():
         if not free.update(
             attempt=F("attempt") + 1,
             losses=Case(lost, default=F("losses"), output_field=IntegerField()),
             owner=owner,
             lease_until=Now() + LEASE,
-            message=Case(said, default=F("message"), output_field=TextField()),
-            refused_at=None,
         ):
             return None
+        # an older worker may have said why it does not take the round
+        Round.objects.filter(pk=round_id).exclude(refused_at=None).update(message="", refused_at=None)
         taken = Round.objects.get(pk=round_id)
     lease = Lease(taken.pk, taken.attempt, owner)
     if taken.losses >= MAX_ATTEMPTS:
         end_round(
             lease,
             State.FAILED,
-            f"The round was begun {MAX_ATTEMPTS} times and its process died each time. Look into the worker's "
-            "log (often it is memory: try LoRA or a smaller model), then launch it again.",
+            said("given_up", times=MAX_ATTEMPTS),
         )
         return None
     return lease
@@ -156,7 +154,7 @@ def request_cancel(*, round_id: int) -> None:
         raise CannotDecide(_("This round is not at work any more."))
     # the row is locked until the commit: nobody takes it or hands it over in between
     free = Round.objects.untaken().filter(pk=round_id)
-    free.update(state=State.CANCELLED, message=CANCELLED, ended_at=Now(), lease_until=None)
+    free.update(state=State.CANCELLED, message=said("cancelled"), ended_at=Now(), lease_until=None)
 
 
 @transaction.atomic

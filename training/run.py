@@ -7,6 +7,7 @@ import hashlib
 import json
 import logging
 import queue
+import signal
 import sys
 import threading
 import time
@@ -24,20 +25,21 @@ from annotate.comparisons import open_evaluation_comparisons
 from annotate.imports import NoTemplate
 from annotate.pairs import NoPairs
 from generation.engines import processes
+from generation.engines.opening import TRANSFORMERS
 from generation.engines.values import EngineError
 from generation.heartbeat import beating
 from generation.management.commands.write_stories import LOST_DATABASE
 from generation.models import WritingRun
 from generation.policies import register_policy
 from generation.queues import TRAINING
-from generation.runs import cancel_of_policy
+from generation.runs import cancel_of_policy, missing_count
 from generation.writers import announce_adapter
+from training import ends
 from training.alarms import check_alarms
-from training.dpo.settings import OUT_OF_MEMORY
 from training.imported import freeze
 from training.launching import TRAINER_SETTINGS, trainer_stages
 from training.models import Round, RoundMetric, State
-from training.rounds import CANCELLED, LEASE, Lease, LeaseLost, end_round
+from training.rounds import LEASE, Lease, LeaseLost, end_round
 from training.selection import BadSelection, Selection
 from training.sight import NotVisible, check_sight
 from training.steps import counted_on, metric_files, read_lines
@@ -47,7 +49,6 @@ log = logging.getLogger(__name__)
 HEARTBEAT = 1.0  # seconds
 SAVING = 120.0  # seconds that a trainer which is cancelled has for its step and its checkpoint
 KILLS_IN_PLACE = 3  # of a trainer or writer that does not get on between them
-KILLED = -9
 METRICS = [field.name for field in RoundMetric._meta.concrete_fields if field.name not in ("id", "round", "step")]
 
 
@@ -71,7 +72,7 @@ def work_on(lease: Lease, *, queue: str = "") -> bool:
     """
     try:
         if lease.cancel_requested():
-            raise Ended(State.CANCELLED, CANCELLED)
+            raise Ended(State.CANCELLED, ends.said("cancelled"))
         check_sight(_round(lease))
         for phase in (_freeze, _train) if queue == TRAINING else (_freeze, _train, _write, _watch):
             with _kept_alive(lease):
@@ -79,16 +80,18 @@ def work_on(lease: Lease, *, queue: str = "") -> bool:
         if queue == TRAINING:
             if lease.hand_over(State.WRITING):
                 return True
-            raise Ended(State.CANCELLED, CANCELLED)
+            raise Ended(State.CANCELLED, ends.said("cancelled"))
         _compare(_round(lease), lease)
     except Ended as end:
         end_round(lease, end.state, end.message)
     except LeaseLost:
         log.warning("round %s: another process has it now", lease.round_id)
     except (NoPairs, NoTemplate, BadSelection, NotVisible, EngineError) as error:
-        end_round(lease, State.FAILED, str(error))
+        end_round(lease, State.FAILED, ends.of_error(error))
     except OSError as error:
-        end_round(lease, State.FAILED, f"{error}. Free the disk or mend the folder, then launch the round again.")
+        at = _round(lease)
+        folder = at.folder if at.export_path else Path(settings.EXPORT_DIR)
+        end_round(lease, State.FAILED, ends.of_os_error(error, folder))
     return False
 
 
@@ -120,6 +123,7 @@ def _train(current: Round, lease: Lease) -> None:
     out = current.folder
     result = out / "policy"
     if not result.exists():
+        ends.require_whole_weights(current.policy)
         keep = partial(_keep_metrics, current, lease, out)
         train = partial(_run, lease, trainer_command(current, out), out / "trainer.log", keep)
         _again_if_killed(train, partial(_position, out))
@@ -151,11 +155,7 @@ def _check_export(current: Round) -> None:
     with Path(current.export_path).open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if digest != current.export_sha256:
-        raise Ended(
-            State.FAILED,
-            f"The frozen pairs in {current.export_path} have changed since they were frozen. Nothing was trained on "
-            "them. Launch a new round.",
-        )
+        raise Ended(State.FAILED, ends.said("pairs_changed", path=current.export_path))
 
 
 def trainer_command(current: Round, out: Path) -> list[str]:
@@ -217,6 +217,8 @@ def _write(current: Round, lease: Lease) -> None:
         if policy.weights_deleted_at:
             continue  # it is compared by the stories that it has
         lease.update(state=State.WRITING, done=0, total=0)
+        if settings.ENGINE == TRANSFORMERS and missing_count(policy, settings.STORIES_PER_PROMPT):
+            ends.require_whole_weights(policy)
         command = [sys.executable, "manage.py", "write_stories", "--policy", policy.name, "--json"]
         log_path = current.folder / "writer.log"
         others = WritingRun.objects.at_work().filter(policy=policy).exists()
@@ -231,7 +233,7 @@ def _write(current: Round, lease: Lease) -> None:
 
 def _keep_progress(lease: Lease, line: str, *, note: bool) -> None:
     found = json.loads(line)
-    said = {"message": found["note"]} if found["note"] and note else {}
+    said = {"message": ends.of_writing(found)} if found["note"] and note else {}
     lease.update(done=found["done"], total=found["wanted"], **said)
 
 
@@ -251,15 +253,11 @@ def _compare(current: Round, lease: Lease) -> None:
     assert current.result is not None
     lease.update()
     if lease.cancel_requested():
-        raise Ended(State.CANCELLED, CANCELLED)
+        raise Ended(State.CANCELLED, ends.said("cancelled"))
     for baseline in current.baselines():
         open_evaluation_comparisons(policy=current.result, baseline=baseline)
     if not current.result.comparisons.exists():
-        raise Ended(
-            State.FAILED,
-            "There is nothing to compare: no prompt has split “evaluation” with finished stories of both "
-            "policies. Import evaluation prompts (manage.py import_prompts), then launch a new round.",
-        )
+        raise Ended(State.FAILED, ends.said("nothing_to_compare"))
     lease.update(state=State.JUDGING)
 
 
@@ -301,7 +299,7 @@ def _run(lease: Lease, command: Sequence[str], path: Path, on_line: Callable[[st
                 lease.update()
             if lease.cancel_requested():
                 processes.stop(process, grace=SAVING)
-                raise Ended(State.CANCELLED, CANCELLED)
+                raise Ended(State.CANCELLED, ends.said("cancelled"))
         status = process.wait()
     except LeaseLost:
         processes.stop(process, grace=0)  # it must not write a checkpoint beside the one who has the round now
@@ -309,8 +307,8 @@ def _run(lease: Lease, command: Sequence[str], path: Path, on_line: Callable[[st
     finally:
         processes.stop(process)
     if status != 0:
-        kind = Killed if status in (KILLED, LOST_DATABASE) else Ended
-        raise kind(State.FAILED, _explain(status, path))
+        kind = Killed if status in (-signal.SIGKILL, LOST_DATABASE) else Ended
+        raise kind(State.FAILED, ends.of_process(status, path))
 
 
 def _read(pipe: Sequence[str] | None, lines: "queue.Queue[str | None]") -> None:
@@ -328,10 +326,3 @@ def _next(lines: "queue.Queue[str | None]") -> str | None:
         return lines.get(timeout=HEARTBEAT)
     except queue.Empty:
         return ""
-
-
-def _explain(status: int, path: Path) -> str:
-    words = processes.last_words(path)
-    if status in (OUT_OF_MEMORY, KILLED):
-        return f"The process ran out of memory. Launch the round again with LoRA, or with a smaller model. {words}"
-    return f"{words} (exit status {status}; all of it: {path})"

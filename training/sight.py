@@ -6,6 +6,7 @@ from pathlib import Path
 from django.conf import settings
 
 from generation.runs import missing_count
+from training.ends import Said, said
 from training.models import Round
 
 
@@ -16,10 +17,10 @@ class NotVisible(ValueError):
 def check_sight(current: Round) -> None:
     """Raise NotVisible unless what the next part of the round reads is there. `policy` and `result` are loaded."""
     if not current.result and current.export_path and not Path(current.export_path).is_file():
-        raise NotVisible(_not_seen(current.export_path, "a file", "STORYLOOP_EXPORT_DIR"))
+        raise NotVisible(_not_seen(current.export_path, "STORYLOOP_EXPORT_DIR"))
     for path in _folders(current):
         if not Path(path).is_dir():
-            raise NotVisible(_not_seen(path, "a directory", "STORYLOOP_MODEL_DIR"))
+            raise NotVisible(_not_seen(path, "STORYLOOP_MODEL_DIR"))
 
 
 def _folders(current: Round) -> list[str]:
@@ -33,9 +34,5 @@ def _folders(current: Round) -> list[str]:
     return [policy.path for policy in policies]
 
 
-def _not_seen(path: str, what: str, setting: str) -> str:
-    return (
-        f"{path} is not {what} that the worker on {socket.gethostname()} can see. If it lies on another machine, mount "
-        f"the folder that they share there, at the same path ({setting}, docs/workers.md); if it was moved, put it "
-        "back. Then resume the round."
-    )
+def _not_seen(path: str, setting: str) -> Said:
+    return said("not_visible", path=path, host=socket.gethostname(), setting=setting)

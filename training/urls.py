@@ -4,6 +4,7 @@ from training import (
     views,
     views_figures,
     views_launch,
+    views_leftovers,
     views_notices,
     views_policies,
     views_schedules,
@@ -41,6 +42,7 @@ urlpatterns = [
     path("<int:number>/pairs.jsonl", views.download_pairs, name="download_pairs"),
     path("<int:number>/cancel/", views.cancel, name="cancel"),
     path("<int:number>/resume/", views_policies.resume, name="resume"),
+    path("<int:number>/delete-checkpoint/", views_leftovers.delete_checkpoint, name="delete_checkpoint"),
     path("<int:number>/promote/", views.promote, name="promote"),
     path("<int:number>/reject/", views.reject, name="reject"),
 ]

@@ -10,6 +10,7 @@ from datetime import timedelta
 from django.db.models.functions import Coalesce, Now
 
 from generation import version
+from training.ends import said
 from training.models import Round, RoundQuerySet, State
 
 PATIENCE = timedelta(minutes=10)
@@ -20,11 +21,8 @@ def refuse_if_older(free: RoundQuerySet) -> bool:
     found = free.first()
     if found is None or not version.older_than(found.version):
         return False
-    message = (
-        f"A worker on {socket.gethostname()} runs Storyloop {version.VERSION}, this round was launched by "
-        f"{found.version}: update that worker (docs/workers.md). Without a newer one the round ends after "
-        f"{PATIENCE.seconds // 60} minutes; resume it then."
-    )
+    versions = {"worker": version.VERSION, "round": found.version}
+    message = said("older_worker", host=socket.gethostname(), minutes=PATIENCE.seconds // 60, **versions)
     free.update(message=message, refused_at=Coalesce("refused_at", Now()))
     return True
 

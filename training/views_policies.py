@@ -6,7 +6,7 @@ from django import forms
 from django.contrib import messages
 from django.core.validators import RegexValidator
 from django.db import transaction
-from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
 from django.template.defaultfilters import filesizeformat
@@ -19,7 +19,7 @@ from annotate.permissions import AdminRequest, admin_required
 from generation import policy_files
 from generation.engines.values import EngineError
 from generation.models import Policy
-from training import policy_pages
+from training import downloads, policy_pages
 from training.bundle import adapter_entries, full_entries
 from training.changes import PolicyChange
 from training.model_card import model_card
@@ -183,10 +183,7 @@ def _no_download(request: HttpRequest, policy: Policy, error: EngineError) -> Ht
 
 
 def _tar(request: HttpRequest, name: str, found: list[policy_files.Entry]) -> HttpResponseBase:
-    tar = policy_files.Tar(name, found)
-    headers = {"Content-Disposition": f'attachment; filename="{name}.tar"', "Content-Length": str(tar.size)}
-    body = () if request.method == "HEAD" else tar
-    return StreamingHttpResponse(body, content_type="application/x-tar", headers=headers)
+    return downloads.send(request, policy_files.Tar(name, found), f"{name}.tar")
 
 
 def _file_name(policy: Policy) -> str:

@@ -6,6 +6,7 @@ from django.contrib.auth.models import User
 from django.http import HttpRequest
 from ninja.security import HttpBearer
 
+from config.api import limit
 from config.api.problems import Refused
 from config.models import ApiToken
 from config.tokens import find_token
@@ -20,12 +21,13 @@ class ApiRequest(HttpRequest):
 
 
 class Token(HttpBearer):
-    """Anybody with a token in force."""
+    """Anybody with a token in force that has not asked too often."""
 
     def authenticate(self, request: HttpRequest, token: str) -> ApiToken | None:
         found = find_token(token)
         if found:
             request.user = found.user
+            limit.count(found)
         return found
 
 

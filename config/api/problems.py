@@ -33,11 +33,13 @@ class Problem(Schema):
 
 
 class Refused(Exception):
-    """Raised by an endpoint; becomes a problem."""
+    """Raised by an endpoint; becomes a problem. retry_after: seconds."""
 
-    def __init__(self, status: int, detail: str, faults: list[Fault] | None = None) -> None:
+    def __init__(
+        self, status: int, detail: str, faults: list[Fault] | None = None, *, retry_after: int | None = None
+    ) -> None:
         super().__init__(detail)
-        self.status, self.detail, self.faults = status, detail, faults
+        self.status, self.detail, self.faults, self.retry_after = status, detail, faults, retry_after
 
 
 def unprocessable(detail: str, *faults: Fault) -> Refused:
@@ -55,7 +57,10 @@ def problem(status: int, detail: str, faults: list[Fault] | None = None) -> Http
 
 
 def of_refusal(request: HttpRequest, error: Any) -> HttpResponse:
-    return problem(error.status, error.detail, error.faults)
+    response = problem(error.status, error.detail, error.faults)
+    if error.retry_after is not None:
+        response["Retry-After"] = str(error.retry_after)
+    return response
 
 
 def of_faults(request: HttpRequest, error: Any) -> HttpResponse:

@@ -27,7 +27,8 @@ DESCRIPTION = """Prompts in, stories and preference pairs out, rounds launched a
 
 A token is made under Account, API tokens, or by `manage.py make_token`; it may do what its user may do on the pages.
 Times are ISO 8601 with their zone, shares and rates 0-1. Every error is a problem of RFC 9457. Lists are read page by
-page: send the `next` of an answer as `cursor`, until it is null."""
+page: send the `next` of an answer as `cursor`, until it is null. A token may ask so many times a minute as
+the installation says (600, if it says nothing); then it is answered 429, with the seconds to wait in `Retry-After`."""
 
 
 class StrictParser(Parser):
@@ -56,12 +57,13 @@ class StoryloopAPI(NinjaAPI):
 
 def _describe(operation: dict[str, Any]) -> None:
     answers = operation["responses"]
-    statuses = {status for status in answers if status >= HTTPStatus.BAD_REQUEST} | {400, 401, 422}
+    statuses = {status for status in answers if status >= HTTPStatus.BAD_REQUEST} | {400, 401, 422, 429}
     if any(name != "Token" for one in operation["security"] for name in one):
         statuses.add(403)
     content = {problems.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
     for status in sorted(statuses):
         answers[status] = {"description": HTTPStatus(status).phrase, "content": content}
+    answers[429]["headers"] = {"Retry-After": {"description": "seconds", "schema": {"type": "integer", "minimum": 1}}}
     for status in (201,) if operation["operationId"] == "launch" else ():
         said = "the round's address"
         answers[status]["headers"] = {"Location": {"description": said, "schema": {"type": "string"}}}

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from generation.engines.faults import is_out_of_memory
 from generation.engines.values import EngineError
 
 
@@ -121,12 +122,14 @@ def load_model(directory: Path, adapter: Path | None = None, *, exact: bool = Fa
 
 @contextmanager
 def said_in_words(directory: Path, what: str) -> Iterator[None]:
-    """EngineError for whatever goes wrong while loading."""
+    """EngineError for whatever goes wrong while loading, but for want of memory: that is no fault of the files."""
     from safetensors import SafetensorError
 
     try:
         yield
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        if is_out_of_memory(error):
+            raise
         raise EngineError(f"The {what} in {directory} cannot be loaded: {error}") from error
 
 

@@ -2,12 +2,15 @@
 
 import contextlib
 import ctypes
+import io
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 PR_SET_PDEATHSIG = 1  # prctl(2), Linux
 LIBC = ctypes.CDLL(None)  # here: between fork and exec of a process with threads nothing may be loaded
@@ -71,3 +74,23 @@ def _signal_group(process: subprocess.Popen[str], number: signal.Signals) -> Non
 def die_with_parent() -> None:
     """Have the kernel kill this process when the one that started it is gone."""
     LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+class _WhatFits(io.FileIO):
+    """A file that drops what its disk has no room for, where another would raise."""
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except OSError:
+            return len(data)
+
+
+def log_what_fits() -> None:
+    """From now on a log on a full disk ends nothing: neither a line of this process, nor its exit status.
+
+    For the start of a program whose standard error is its log.
+    """
+    if sys.stderr and not sys.stderr.isatty():
+        raw: Any = _WhatFits(2, "w", closefd=False)
+        sys.stderr = io.TextIOWrapper(raw, encoding="utf-8", errors="backslashreplace", write_through=True)

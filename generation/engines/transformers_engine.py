@@ -7,7 +7,8 @@ on which others are written beside it.
 """
 
 import gc
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count, groupby
 from typing import Any
@@ -17,6 +18,7 @@ import transformers
 from transformers import DynamicCache
 
 from generation.engines import loading
+from generation.engines.faults import is_out_of_memory
 from generation.engines.rows import Layers, Masks, RowCache
 from generation.engines.sampling import Sampling, sample
 from generation.engines.values import LENGTH, STOP, TOO_LONG, Completion, EngineError, Request, Take, Weights
@@ -63,6 +65,21 @@ class _Story:
             self.ended = LENGTH
 
 
+@contextmanager
+def _memory_that_suffices(device: str) -> Iterator[None]:
+    """EngineError where the block does not find enough."""
+    try:
+        yield
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        whose = "GPU's" if device == "cuda" else "machine's"
+        advice = ", or set STORYLOOP_ENGINE=vllm" if device == "cuda" else ", or choose a smaller model"
+        raise EngineError(
+            f"The {whose} memory does not suffice for writing with transformers. Let nothing else use it{advice}."
+        ) from error
+
+
 class TransformersEngine:
     """An engine (see values.Engine) over transformers; `batch` stories at a time."""
 
@@ -75,20 +92,16 @@ class TransformersEngine:
         self.stops = set(loading.stop_token_ids(weights.directory, self.tokenizer))
         self.limit = loading.context_length(weights.directory)
         before = weights.stamps()
-        self.model = loading.load_model(weights.directory, weights.adapter).to(self.device)
+        with _memory_that_suffices(self.device):
+            self.model = loading.load_model(weights.directory, weights.adapter).to(self.device)
         self.masks = Masks(self.model)
         self.weights_hash = weights.identity()
         weights.require_unchanged(before)
         self.batch = batch
 
     def write(self, take: Take) -> Generator[Completion, None, None]:
-        try:
+        with _memory_that_suffices(self.device):
             yield from self._write(take)
-        except torch.OutOfMemoryError as error:
-            raise EngineError(
-                "The GPU's memory does not suffice for writing with transformers. Let nothing else use it, or set "
-                "STORYLOOP_ENGINE=vllm."
-            ) from error
 
     def _write(self, take: Take) -> Generator[Completion, None, None]:
         waiting: list[_Story] = []

@@ -80,6 +80,7 @@ RULES = {
     "show_policy": ADMIN,
     "save_policy_facts": ADMIN,
     "roll_back_to": ADMIN,
+    "delete_checkpoint": ADMIN,
     "delete_policy_weights": ADMIN,
     "download_card": ADMIN,
     "download_weights": ADMIN,

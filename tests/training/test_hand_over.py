@@ -18,6 +18,7 @@ from tests.apart import apart
 from tests.factories import judge_by_story, make_comparison, make_expert, make_policy
 from tests.training.test_models import make_round
 from training import rounds, schedule, versions
+from training.ends import said
 from training.models import Round, State
 from training.resume import resume_round
 from training.rounds import LeaseLost, launch_round, request_cancel, take_round
@@ -136,7 +137,7 @@ class TestCancel:
         found = request.getfixturevalue(which)
         request_cancel(round_id=found.pk)
         found.refresh_from_db()
-        assert (found.state, found.message) == (State.CANCELLED, rounds.CANCELLED)
+        assert (found.state, found.message) == (State.CANCELLED, said("cancelled"))
         assert found.ended_at
 
     def test_at_the_hand_over_its_holder_ends_it(self, launched: Round) -> None:
@@ -222,8 +223,8 @@ class TestSight:
         work_on(lease, queue=TRAINING)
         found = Round.objects.get()
         assert found.state == State.FAILED
-        for said in (f"{tmp_path}/base is not a directory", lease.owner.partition(":")[0], "mount", "resume the round"):
-            assert said in found.message
+        for words in (f"{tmp_path}/base cannot be seen", lease.owner.partition(":")[0], "mount", "resume the round"):
+            assert words in found.message
         (tmp_path / "elsewhere").rename(tmp_path / "base")
         assert resume_round(round_id=found.pk).state == State.QUEUED
 
@@ -240,7 +241,7 @@ class TestSight:
             lease = take_round(trained.pk)
             assert lease
             work_on(lease)
-            assert f"{path} is not a" in Round.objects.get().message
+            assert f"{path} cannot be seen" in Round.objects.get().message
 
 
 class TestPage:

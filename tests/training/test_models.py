@@ -54,6 +54,7 @@ def make_round(**fields: Any) -> Round:
         ("round_end_says_why", {"state": State.FAILED}),
         ("round_end_says_why", {"state": State.CANCELLED}),
         ("round_refusal_says_why", {"refused_at": timezone.now()}),
+        ("round_goes_on_with_its_checkpoint", {"state": State.TRAINING, "checkpoint_deleted_at": timezone.now()}),
         ("round_smoothing_has_a_meaning", {"label_smoothing": 0.5}),
         ("round_smoothing_has_a_meaning", {"label_smoothing": -0.1}),
         ("round_smoothing_has_a_meaning", {"label_smoothing": 0.1, "loss": "sigmoid_norm"}),

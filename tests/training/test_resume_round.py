@@ -122,6 +122,12 @@ def test_a_round_that_failed_while_it_wrote_goes_on_with_its_policy(ended: Round
     assert resume_round(round_id=ended.pk).result == result
 
 
+def test_a_round_that_ended_before_its_pairs_were_frozen_or_a_checkpoint_begins_with_that(ended: Round) -> None:
+    shutil.rmtree(ended.folder)
+    Round.objects.update(export_path="", export_sha256="", pair_count=None)
+    assert resume_round(round_id=ended.pk).state == State.QUEUED
+
+
 class TestRefused:
     def check(self, ended: Round, said: str) -> None:
         before = Round.objects.values().get(pk=ended.pk)
@@ -145,14 +151,9 @@ class TestRefused:
         Path(ended.export_path).write_text("{}")
         self.check(ended, "are not what they were")
 
-    def test_before_its_pairs_were_frozen(self, ended: Round) -> None:
-        Round.objects.update(export_path="", export_sha256="", pair_count=None)
-        ended.refresh_from_db()
-        self.check(ended, "before its pairs were frozen")
-
-    def test_without_a_checkpoint(self, ended: Round) -> None:
-        shutil.rmtree(ended.folder)
-        self.check(ended, "No checkpoint of the round is there")
+    def test_without_its_checkpoint_if_an_admin_deleted_it(self, ended: Round) -> None:
+        Round.objects.update(checkpoint_deleted_at=timezone.now())
+        self.check(ended, "Its checkpoint was deleted on 20")
 
     def test_without_its_base(self, ended: Round) -> None:
         shutil.rmtree(ended.policy.path)
@@ -185,9 +186,9 @@ def test_the_page_offers_it_and_the_form_with_its_settings(
 
 
 def test_the_page_says_why_it_is_not_offered(ended: Round, client: Client, django_user_model) -> None:
-    shutil.rmtree(ended.folder)
+    shutil.rmtree(ended.policy.path)
     client.force_login(django_user_model.objects.create_user("boss", is_staff=True))
     page = client.get("/rounds/1/").content.decode()
     assert "/rounds/1/resume/" not in page
-    assert "It cannot be resumed. No checkpoint of the round is there" in page
-    assert "No checkpoint" in client.post("/rounds/1/resume/", follow=True).content.decode()
+    assert "It cannot be resumed." in page
+    assert "is not a directory" in client.post("/rounds/1/resume/", follow=True).content.decode()

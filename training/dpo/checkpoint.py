@@ -55,11 +55,11 @@ def save(
     if not first:
         return
     new, old = directory.with_name(directory.name + ".new"), directory.with_name(directory.name + ".old")
-    shutil.rmtree(new, ignore_errors=True)
-    new.mkdir(parents=True)
-    save_file(tensors, new / "state.safetensors")
-    (new / "position.json").write_text(json.dumps(asdict(position)))
-    sync(new)
+    with _whole(new):
+        new.mkdir(parents=True)
+        save_file(tensors, new / "state.safetensors")
+        (new / "position.json").write_text(json.dumps(asdict(position)))
+        sync(new)
     shutil.rmtree(old, ignore_errors=True)
     if directory.exists():
         directory.rename(old)
@@ -149,11 +149,22 @@ def remove(directory: Path) -> None:
 def replacing(directory: Path) -> Iterator[Path]:
     """A directory to write into; it takes the place of `directory` at the end, whole or not at all."""
     temporary = directory.with_name(directory.name + ".new")
-    shutil.rmtree(temporary, ignore_errors=True)
-    yield temporary
-    sync(temporary)
+    with _whole(temporary):
+        yield temporary
+        sync(temporary)
     shutil.rmtree(directory, ignore_errors=True)
     temporary.rename(directory)
+
+
+@contextmanager
+def _whole(temporary: Path) -> Iterator[None]:
+    """Begin without `temporary`, and take it away if it is not finished: on a full disk it would be in the way."""
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
 
 
 def sync(directory: Path) -> None:

@@ -2,15 +2,12 @@
 
 import argparse
 import dataclasses
-import errno
 import json
 import sys
 from pathlib import Path
 from typing import Any
 
-from training.dpo.settings import OUT_OF_MEMORY, BadSettings, DPOSettings
-
-BAD_INPUT, FAILED = 2, 3
+from training.dpo.settings import DPOSettings
 
 EPILOG = """\
 DATA is JSONL. A line is a pair, as TRL's DPOTrainer takes it:
@@ -55,8 +52,8 @@ SIGTERM ends it after the step that it is in, with a checkpoint.
 SEVERAL GPUS: accelerate launch --num-processes 4 -m training.dpo ... gives the numbers of one process.
 With --use_fsdp (accelerate's option, before -m) the weights are sharded.
 
-Exit status: 0 done, 2 bad input, 3 training failed, 86 out of memory, 143 ended by SIGTERM
-(a launcher has its own).
+Exit status: 0 done, 2 bad input, 3 training failed, 86 out of memory, 87 disk full, 143 ended by
+SIGTERM (a launcher has its own).
 """
 
 
@@ -104,56 +101,22 @@ def main(argv: list[str] | None = None) -> int:
     """Run; return the exit status."""
     arguments = parser().parse_args(argv)
 
-    import torch
-    from safetensors import SafetensorError
     from transformers.utils import logging
 
-    from generation.engines.values import EngineError
-    from training.dpo.checkpoint import BadCheckpoint
-    from training.dpo.data import BadData
     from training.dpo.distributed import leave
-    from training.dpo.interrupt import INTERRUPTED, Interrupted
-    from training.dpo.trainer import TrainingFailed
+    from training.dpo.ends import explained
 
     logging.disable_progress_bar()
     try:
         run(arguments)
-    except (BadData, BadSettings, BadCheckpoint, EngineError, SafetensorError) as error:
-        return _end(BAD_INPUT, str(error))
-    except OSError as error:
-        full = error.errno == errno.ENOSPC
-        return _end(BAD_INPUT, f"{error}. {'Free the disk' if full else 'Mend it'}, or name another folder.")
-    except TrainingFailed as error:
-        return _end(FAILED, str(error))
-    except Interrupted as end:
-        return _end(INTERRUPTED, str(end))
-    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        if not _out_of_memory(error):
+    except Exception as error:
+        end = explained(error, arguments)
+        if end is None:
             raise
-        return _end(OUT_OF_MEMORY, f"Out of memory. {_advice(arguments)}")
+        return _end(*end)
     finally:
         leave()
     return 0
-
-
-def _out_of_memory(error: Exception) -> bool:
-    """On a CPU torch and oneDNN have no exception of their own for it."""
-    import torch
-
-    if type(error) is RuntimeError:
-        return any(words in str(error) for words in ("allocate memory", "could not create a primitive"))
-    return isinstance(error, torch.OutOfMemoryError | MemoryError)
-
-
-def _advice(arguments: argparse.Namespace) -> str:
-    """For the stage that was under way."""
-    from training.dpo.estimate import what_would_fit
-
-    current = getattr(arguments, "current", None)
-    if current is None:
-        return "It was not enough to begin with."
-    device = current.processes.device()
-    return what_would_fit(current.model, current.settings, current.micro_batch_tokens(), device)
 
 
 def _settings(arguments: argparse.Namespace) -> tuple[DPOSettings, list[Any]]:

@@ -61,9 +61,12 @@ class ReferenceLogps:
         }
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f"{path.name}.{os.getpid()}.new")  # another run may keep its own here
-        save_file(tensors, temporary)
-        sync_file(temporary)
-        temporary.replace(path)
+        try:
+            save_file(tensors, temporary)
+            sync_file(temporary)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)  # there only if it was not finished
 
 
 def _keys(group: Group) -> Iterator[bytes]:

@@ -12,6 +12,7 @@ from django.utils.translation import gettext_lazy as _
 
 from generation import queues
 from generation.models import Policy
+from training import ends
 from training.limits import round_constraints
 
 
@@ -56,6 +57,9 @@ class RoundQuerySet(models.QuerySet["Round"]):
         if "state" in values:
             same = models.When(state=values["state"], then=F("state_since"))
             values.setdefault("state_since", models.Case(same, default=Now()))
+        if "message" in values:
+            message = values["message"]
+            values.setdefault("said", message.stored() if isinstance(message, ends.Said) else {})
         return super().update(**values)
 
     def untaken(self) -> Self:
@@ -120,10 +124,14 @@ class Round(models.Model):
 
     done = models.PositiveIntegerField(default=0, help_text="steps or stories, by state")
     total = models.PositiveIntegerField(default=0)
-    message = models.TextField(blank=True, help_text="what went wrong and what to do, or a note")
+    message = models.TextField(blank=True, help_text="what went wrong and what to do, or a note; in English")
+    said = models.JSONField(default=dict, blank=True, help_text="the message's code and values: training/ends.py")
     rule_looked_at = models.DateTimeField(null=True, blank=True, help_text="when training/promotion.py decided on it")
     created_at = models.DateTimeField(auto_now_add=True)
     ended_at = models.DateTimeField(null=True, blank=True)
+    checkpoint_deleted_at = models.DateTimeField(
+        null=True, blank=True, help_text="with all that an unfinished training left: training/leftovers.py"
+    )
 
     objects = RoundQuerySet.as_manager()
 
@@ -156,11 +164,20 @@ class Round(models.Model):
             models.CheckConstraint(
                 condition=Q(eval_share__gte=0, eval_share__lte=0.5), name="round_trains_on_half_or_more"
             ),
+            models.CheckConstraint(
+                condition=Q(checkpoint_deleted_at=None) | Q(state__in=[State.FAILED, State.CANCELLED]),
+                name="round_goes_on_with_its_checkpoint",
+            ),
             *round_constraints(),
         ]
 
     def __str__(self) -> str:
         return f"round {self.number}"
+
+    @property
+    def in_words(self) -> str:
+        """The message in the language of whoever reads, if it is one of ours."""
+        return ends.in_words(self.said) or self.message
 
     @property
     def at_work(self) -> bool:

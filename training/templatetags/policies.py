@@ -3,6 +3,7 @@
 from django import template
 
 from training.changes import PolicyChange
+from training.leftovers import freed_by_deleting
 from training.models import Round
 from training.resume import ENDED, reason_against_resuming
 
@@ -23,4 +24,5 @@ def ways_on(context: template.Context, shown: Round) -> dict[str, object]:
         "csrf_token": context.get("csrf_token"),
         "resumable": ended and not (reason := reason_against_resuming(shown)),
         "reason": reason if ended else "",
+        "left": freed_by_deleting(shown) if ended else 0,
     }

@@ -10,6 +10,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from config import services, setup
 from config.logins import demo_logins
+from generation.engines.faults import is_disk_full
 from generation.engines.values import EngineError
 
 NEEDED_BYTES = 500 * 2**20
@@ -32,6 +33,10 @@ class Command(BaseCommand):
             self._serve(port, demo_logins())
         except (setup.SetupFailed, services.ServiceDied, EngineError) as error:
             raise CommandError(str(error)) from error
+        except OSError as error:
+            if not is_disk_full(error):
+                raise
+            raise CommandError(f"A disk is full ({error}). Free some space, and run the same command again.") from error
         except KeyboardInterrupt:
             self._say("Stopped. Everything is kept; the same command goes on with it.")
 

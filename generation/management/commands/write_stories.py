@@ -9,7 +9,8 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import InterfaceError, OperationalError
 from tqdm import tqdm
 
-from generation import runs
+from generation import run_words, runs
+from generation.engines.faults import DISK_FULL, is_disk_full
 from generation.engines.opening import ENGINES, opened
 from generation.engines.values import EngineError, WrongWeights
 from generation.models import Policy, WritingRun
@@ -38,14 +39,8 @@ class Command(BaseCommand):
             run = self._run(options)
             if run:
                 self._write(run, options)
-        except (EngineError, OSError, runs.CannotWrite, runs.RunEnded) as error:
-            raise CommandError(str(error)) from error
-        except (OperationalError, InterfaceError) as error:
-            raise CommandError(
-                f"The database went away: {str(error).strip()} What is written is kept; the same command goes on with "
-                "the rest.",
-                returncode=LOST_DATABASE,
-            ) from error
+        except (EngineError, OSError, runs.CannotWrite, runs.RunEnded, OperationalError, InterfaceError) as error:
+            raise _fault(error) from error
         except KeyboardInterrupt:
             raise CommandError(
                 "Interrupted. What is written is kept; the same command goes on with the rest.", returncode=130
@@ -80,7 +75,8 @@ class Command(BaseCommand):
                     said = time.monotonic()
 
             self._write_with_engine(run, options["engine"], on_progress)
-        self._say(options["json"], runs.summary(run), run.stored, run.wanted)
+        facts = runs.counted(run)
+        self._say(options["json"], run_words.in_words(facts), run.stored, run.wanted, facts)
 
     def _write_with_engine(self, run: WritingRun, name: str, on_progress: Callable[[Written], None]) -> None:
         try:
@@ -103,6 +99,18 @@ class Command(BaseCommand):
             raise CommandError(f"There is no policy {name or 'in use'}. Known: {known}.")
         return policy
 
-    def _say(self, as_json: bool, note: str, done: int, wanted: int) -> None:
-        self.stdout.write(json.dumps({"done": done, "wanted": wanted, "note": note}) if as_json else note)
+    def _say(self, as_json: bool, note: str, done: int, wanted: int, facts: dict[str, int] | None = None) -> None:
+        line = {"done": done, "wanted": wanted, "note": note, "facts": facts}
+        self.stdout.write(json.dumps(line) if as_json else note)
         self.stdout.flush()
+
+
+def _fault(error: Exception) -> CommandError:
+    """What a person reads of it, and the exit status that says what came of it."""
+    if is_disk_full(error):
+        said = f"A disk is full ({error}). Free some space; the same command goes on with what is missing."
+        return CommandError(said, returncode=DISK_FULL)
+    if isinstance(error, OperationalError | InterfaceError):
+        said = f"The database went away ({str(error).strip()}). The same command goes on with what is missing."
+        return CommandError(said, returncode=LOST_DATABASE)
+    return CommandError(str(error))

@@ -22,9 +22,7 @@ def start(*arguments: str, **more: Any) -> subprocess.Popen[str]:
         cwd=ROOT,
         env=environment,
         text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        **more,
+        **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **more},
     )
 
 

@@ -45,7 +45,7 @@ def help_text() -> str:
         '{"prompt": "...", "chosen": "...", "rejected": "..."}',
         '"completions": ["best", "second", "worst"]',
         '"chosen_ids", "rejected_ids"',
-        "Exit status: 0 done, 2 bad input, 3 training failed, 86 out of memory, 143 ended by SIGTERM",
+        "Exit status: 0 done, 2 bad input, 3 training failed, 86 out of memory, 87 disk full, 143 ended by",
         "--config run.toml",
         "accelerate launch",
         "OUT/policy is the result",

@@ -1,0 +1,34 @@
+"""Deleting what a round that failed or was cancelled has left."""
+
+from django.contrib import messages
+from django.http import HttpResponse
+from django.shortcuts import get_object_or_404, redirect
+from django.template.defaultfilters import filesizeformat
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_POST
+
+from annotate.permissions import AdminRequest, admin_required
+from training.leftovers import delete_leftovers
+from training.models import Round
+from training.weights import CannotDelete
+
+
+@admin_required
+@require_POST
+def delete_checkpoint(request: AdminRequest, number: int) -> HttpResponse:
+    """The checkpoint, and trained weights that no policy has come of."""
+    found = get_object_or_404(Round, number=number)
+    if "sure" not in request.POST:
+        messages.error(request, _("Tick that the checkpoint shall be deleted: it cannot be brought back."))
+        return redirect("show_round", number)
+    try:
+        freed = delete_leftovers(round_id=found.pk, by=request.user)
+    except CannotDelete as error:
+        messages.error(request, str(error))
+    except OSError as error:
+        said = _("Not all could be deleted (%(error)s). Mend it, and delete again.")
+        messages.error(request, said % {"error": error})
+    else:
+        said = _("Deleted: %(size)s are free. The round's record, pairs, figures and logs are kept.")
+        messages.success(request, said % {"size": filesizeformat(freed)})
+    return redirect("show_round", number)

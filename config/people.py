@@ -8,7 +8,7 @@ from allauth.mfa.models import Authenticator
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import models, transaction
-from django.db.models import Exists, OuterRef
+from django.db.models import Exists, OuterRef, Q
 from django.urls import reverse
 from django.utils.translation import gettext as _
 
@@ -31,11 +31,13 @@ class Part:
     active: bool
 
 
-def people() -> models.QuerySet[User]:
-    """Those with an account, without simulated experts and those who left; admins first."""
+def people(search: str = "") -> models.QuerySet[User]:
+    """Those with an account, without simulated experts and those who left; admins first. search: in name or address."""
     factors = Authenticator.objects.filter(user=OuterRef("pk"), type__in=FACTORS)
     found = User.objects.exclude(expert__simulated=True).exclude(username__startswith=FORMER)
     found = found.select_related("expert").annotate(with_second_factor=Exists(factors))
+    if search:
+        found = found.filter(Q(username__icontains=search) | Q(email__icontains=search))
     return found.order_by("-is_active", "-is_staff", "username")
 
 

@@ -100,11 +100,13 @@ def _people_page(
     request: AdminRequest, form: InvitationForm, *, made: Invitation | None = None, link: str = "", status: int = 200
 ) -> HttpResponse:
     invited = Invitation.objects.select_related("made_by", "used_by")
+    search = request.GET.get("search", "").replace("\x00", "").strip()[:100]
     context = {
         "form": form,
+        "search": search,
         "made": made,
         "link": link,
-        "page": Paginator(accounts.people(), EACH_PAGE).get_page(request.GET.get("page")),
+        "page": Paginator(accounts.people(search), EACH_PAGE).get_page(request.GET.get("page")),
         "open": invited.usable(),
         "past": invited.exclude(pk__in=Invitation.objects.usable().values("pk"))[:PAST],
         "now": timezone.now(),

@@ -64,6 +64,14 @@ def test_who_needs_a_second_factor(rule: str, needed: list[bool]) -> None:
 # -- what admins change
 
 
+@pytest.mark.parametrize(("search", "found"), [("ann", ["anna"]), ("B@EX", ["ben"]), ("\x00", ["boss", "anna", "ben"])])
+def test_people_are_found_by_name_or_address(search: str, found: list[str]) -> None:
+    make_person()
+    make_person("ben", email="b@example.org")
+    page = logged_in(make_admin()).get("/people/", {"search": search})
+    assert [person.username for person in page.context["page"]] == found
+
+
 def test_an_admin_makes_an_expert_an_adjudicator_and_an_admin() -> None:
     user = make_person()
     response = save(logged_in(make_admin()), user, active="on", audience="writer", adjudicates="on", admin="on")

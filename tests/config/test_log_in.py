@@ -121,6 +121,17 @@ def test_many_tries_from_one_place_are_slowed_down(settings) -> None:
     assert statuses == [200, 200, 429]
 
 
+@pytest.mark.parametrize(("proxies", "last"), [(0, 429), (1, 200)], ids=["no proxy", "a proxy"])
+def test_only_a_proxy_says_where_a_try_comes_from(proxies: int, last: int, settings) -> None:
+    settings.ACCOUNT_RATE_LIMITS = {**settings.ACCOUNT_RATE_LIMITS, "login": "2/m/ip"}
+    settings.ALLAUTH_TRUSTED_PROXY_COUNT = proxies
+    sent = [
+        Client().post("/log-in/", {"username": "x", "password": WRONG}, headers={"X-Forwarded-For": f"10.0.0.{n}"})
+        for n in range(3)
+    ]
+    assert sent[-1].status_code == last
+
+
 # -- how long it lasts
 
 

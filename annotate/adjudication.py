@@ -15,6 +15,7 @@ from django.utils.translation import gettext as _
 from annotate.models import Assignment, Comparison, Expert, Kind, Purpose
 from annotate.newest import NEWEST, RECENT
 from annotate.queue import assign
+from generation.permissions import is_adjudicator, is_expert
 
 # agreement: of all two judgements of a comparison and all two stories that both put in a strict order,
 # the share put in the same one. opposed: somebody's only best story is somebody else's only worst.
@@ -95,7 +96,7 @@ def adjudicators(comparisons: Iterable[Comparison], *, by: User) -> dict[int, li
     """{comparison: people who may decide it}: they read its language and were never shown it, and are not `by`,
     who has seen the others' answers."""
     wanted = list(comparisons)
-    people = Expert.objects.filter(simulated=False, user__is_active=True).exclude(user=by.pk)
+    people = Expert.objects.filter(simulated=False, adjudicates=True, user__is_active=True).exclude(user=by.pk)
     experts = list(people.select_related("user").order_by("user__username"))
     seen = defaultdict(set)
     shown = Assignment.objects.filter(comparison__in=[c.pk for c in wanted]).values_list("comparison_id", "expert_id")
@@ -122,8 +123,10 @@ def _check(comparison: Comparison, expert: Expert, by: User) -> None:
         raise CannotAdjudicate(_("Only comparisons of one policy's stories are adjudicated."))
     if shown.filter(kind=Kind.ADJUDICATION, skipped_at=None).exists():
         raise CannotAdjudicate(_("This comparison has an adjudicator already."))
-    if expert.simulated or not expert.user.is_active:
+    if not is_expert(expert.user):
         raise CannotAdjudicate(_("Choose a person whose account is active: a simulated expert cannot decide."))
+    if not is_adjudicator(expert.user):
+        raise CannotAdjudicate(_("%(expert)s is no adjudicator: change that under People.") % {"expert": expert})
     if expert.user_id == by.pk:
         raise CannotAdjudicate(_("You have seen the others' answers. Choose somebody who has not."))
     if comparison.prompt.language not in expert.languages:

@@ -1,4 +1,4 @@
-"""Who may see what: readable predicates, and the decorators that ask them."""
+"""The predicates of generation/permissions.py on the pages of those who judge."""
 
 from functools import wraps
 from typing import Any
@@ -8,7 +8,7 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponseBase
 
 from annotate.models import Expert
-from generation.permissions import AdminRequest, View, admin_required, is_admin
+from generation.permissions import AdminRequest, View, admin_required, allowed, is_admin, is_expert, may_listen
 
 __all__ = [
     "AdminRequest",
@@ -39,8 +39,7 @@ class AdultRequest(HttpRequest):
 
 def expert_of(user: User | AnonymousUser) -> Expert | None:
     """The person's expert, if they judge."""
-    expert: Expert | None = getattr(user, "expert", None)
-    return expert if expert and not expert.simulated else None
+    return user.expert if is_expert(user) else None  # type: ignore[union-attr]
 
 
 def expert_required(view: View) -> View:
@@ -55,16 +54,4 @@ def expert_required(view: View) -> View:
     return checked
 
 
-def may_listen(user: User | AnonymousUser) -> bool:
-    """Experts and admins listen with children: an account answers for each session."""
-    return is_admin(user) or expert_of(user) is not None
-
-
-def adult_required(view: View) -> View:
-    @wraps(view)
-    def checked(request: AdultRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        if not may_listen(request.user):
-            raise PermissionDenied
-        return view(request, *args, **kwargs)
-
-    return checked
+adult_required = allowed(may_listen)

@@ -1,4 +1,4 @@
-"""Who may use the API, and what it has answered once for all."""
+"""Who may use the API, what it has answered once for all, and who may come in (models_people.py)."""
 
 from typing import Self
 
@@ -7,6 +7,10 @@ from django.db import models
 from django.db.models import F, Q
 from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
+
+from config.models_people import CacheEntry, Invitation, InvitedAs
+
+__all__ = ["ApiAnswer", "ApiToken", "CacheEntry", "Invitation", "InvitedAs"]
 
 
 class ApiTokenQuerySet(models.QuerySet["ApiToken"]):

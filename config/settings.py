@@ -9,6 +9,7 @@ import dj_database_url
 from psycopg.conninfo import make_conninfo
 
 from config import env, postgres
+from config.account_settings import *  # noqa: F403  one list of them, there
 from config.secret_files import kept_secret
 from generation import queues
 from generation.engines.opening import ENGINES, VLLM_SERVER
@@ -51,6 +52,7 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "django_htmx",
     "template_partials",
+    *ACCOUNT_APPS,  # noqa: F405
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
@@ -65,6 +67,9 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
     "csp.middleware.CSPMiddleware",
+    "allauth.account.middleware.AccountMiddleware",
+    "config.middleware.session_limits",
+    "config.middleware.SecondFactorMiddleware",
 ]
 ROOT_URLCONF = "config.urls"
 WSGI_APPLICATION = "config.wsgi.application"
@@ -100,8 +105,7 @@ if DATABASES["default"].get("ENGINE") != "django.db.backends.postgresql":
     raise env.BadEnvironment("DATABASE_URL must begin with postgres://: Storyloop runs on PostgreSQL only")
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
-# the second keeps those logged in who were so before there was the first
-AUTHENTICATION_BACKENDS = ["config.accounts.AccountBackend", "django.contrib.auth.backends.ModelBackend"]
+AUTHENTICATION_BACKENDS = ["config.accounts.AccountBackend"]  # each one more would hash every wrong password again
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},

@@ -1,8 +1,8 @@
-from django.contrib.auth.views import LoginView, LogoutView
+from django.contrib.auth.views import LogoutView
 from django.urls import include, path
 from django.views.i18n import set_language
 
-from config import views
+from config import views, views_accounts
 from config.api.site import urls as api_urls
 
 urlpatterns = [
@@ -16,7 +16,10 @@ urlpatterns = [
     path("writing/", include("generation.urls")),
     path("account/", include("config.account_urls")),
     path("api/v1/", api_urls),
-    path("log-in/", LoginView.as_view(redirect_authenticated_user=True), name="log_in"),
+    path("people/", include("config.people_urls")),
+    path("invitation/", views_accounts.accept, name="accept"),
+    path("invitation/<str:token>/", views_accounts.open_invitation, name="open_invitation"),
+    path("log-in/", views_accounts.log_in, name="log_in"),
     path("log-out/", LogoutView.as_view(), name="log_out"),
     path("language/", views.public(set_language), name="set_language"),
 ]

@@ -3,7 +3,7 @@
 from django import forms
 from django.contrib import messages
 from django.contrib.auth.models import User
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -13,6 +13,7 @@ from django.views.decorators.http import require_POST, require_safe
 
 from config.models import ApiToken
 from config.tokens import CannotMakeToken, make_token, revoke_token
+from generation.permissions import own_or_404
 
 DAYS = [("30", gettext_lazy("30 days")), ("90", gettext_lazy("90 days")), ("365", gettext_lazy("one year"))]
 
@@ -58,9 +59,7 @@ def make_api_token(request: AccountRequest) -> HttpResponse:
 
 @require_POST
 def revoke_api_token(request: AccountRequest, number: int) -> HttpResponse:
-    mine = ApiToken.objects.filter(pk=number, user=request.user).first()
-    if mine is None:
-        raise Http404
+    mine = own_or_404(request.user, ApiToken.objects.all(), pk=number)
     if revoke_token(token_id=number, user=request.user):
         messages.success(request, _("Revoked: “%(name)s” works no more.") % {"name": mine.name})
     else:

@@ -41,7 +41,7 @@ def _fast_passwords(django_db_setup: None) -> None:
 @pytest.fixture(autouse=True)
 def _empty_cache() -> None:
     """What one test's pages have cached is not the next one's."""
-    from django.core.cache import cache
+    from generation.local_cache import cache
 
     cache.clear()
 

@@ -13,6 +13,7 @@ os.environ["STORYLOOP_VAR"] = str(VAR)
 os.environ["STORYLOOP_DATABASE"] = "storyloop_test"
 os.environ["STORYLOOP_MODEL_DIR"] = str(VAR / "models")
 os.environ["STORYLOOP_MAX_STORY_TOKENS"] = "96"  # the tiny model has a context of 256
+os.environ["STORYLOOP_SECOND_FACTOR"] = "none"  # tests of it say so
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"  # Playwright runs an event loop in the tests' thread

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from django.core.cache import cache
 from django.db.models import Count, Max
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -23,6 +22,7 @@ from annotate.models import Judgement, JudgementQuerySet
 from annotate.pairs import OVERALL, Edited, PreferencePair, story_of
 from generation.engines.loading import check_model_directory
 from generation.engines.values import EngineError
+from generation.local_cache import cache
 from generation.models import Language, Policy, Prompt, Split, Story
 from training import imported
 from training import selection as selections

@@ -3,12 +3,12 @@
 from typing import Any, Self
 
 from django.contrib.postgres.fields import ArrayField
-from django.core.cache import cache
 from django.db import models
 from django.db.models import F, Q
 from django.utils.translation import gettext_lazy as _
 
 from annotate.models.people import Expert
+from generation.local_cache import cache
 from generation.models import Language
 
 CACHED = "campaign"

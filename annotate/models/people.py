@@ -30,6 +30,9 @@ class Expert(models.Model):
     )
     keys_enabled = models.BooleanField(default=True, help_text="single keys act on the judging page (WCAG 2.1.4)")
     practised_at = models.DateTimeField(null=True, blank=True, help_text="when the calibration set was done")
+    adjudicates = models.BooleanField(
+        default=True, db_default=True, help_text="may be asked to decide where others disagree"
+    )
     judged = models.PositiveIntegerField(default=0, help_text="judgements, counted under this row's lock")
 
     class Meta:

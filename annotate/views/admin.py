@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from django.contrib import messages
-from django.core.cache import cache
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
@@ -19,6 +18,7 @@ from annotate.models.reports import Outcome
 from annotate.newest import NEWEST
 from annotate.permissions import AdminRequest, admin_required, expert_of
 from annotate.reports import settle
+from generation.local_cache import cache
 from generation.models import Story
 
 RECENT = 50  # of what is settled: the page is for what is not

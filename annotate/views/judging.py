@@ -4,7 +4,7 @@ from uuid import UUID
 
 from django.contrib import messages
 from django.http import Http404, HttpResponse, JsonResponse
-from django.shortcuts import get_object_or_404, redirect, render
+from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
@@ -19,6 +19,7 @@ from annotate.practice import needs_practice
 from annotate.queue import can_be_judged, find_assignment, next_assignment, skip_assignment, unskip_assignment
 from annotate.views.own import show_judged
 from annotate.views.page import Done, Work, fresh_work, progress, said, show_work
+from generation.permissions import own_or_404
 
 
 @expert_required
@@ -72,7 +73,7 @@ def keep_draft(request: ExpertRequest, key: UUID) -> HttpResponse:
 @require_POST
 def submit_judgement(request: ExpertRequest, key: UUID) -> HttpResponse:
     """Keep the answer, then go on to the next comparison."""
-    assignment = get_object_or_404(request.expert.assignments, key=key)
+    assignment = own_or_404(request.user, Assignment.objects.all(), key=key)
     campaign = Campaign.current()
     form = JudgementForm(
         request.POST,

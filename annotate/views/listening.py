@@ -28,6 +28,7 @@ from annotate.listening_sessions import (
 from annotate.models import Heard, Listening, ListeningSession, Picture, Reader
 from annotate.permissions import AdultRequest, admin_required, adult_required
 from annotate.views.page import paragraphs
+from generation.permissions import own_or_404
 from generation.spreadsheets import csv_response
 
 UNFINISHED = 5  # sessions offered to go on with
@@ -229,7 +230,7 @@ def _gone_page(request: AdultRequest, listening: Listening) -> HttpResponse:
 
 
 def _session(request: AdultRequest, key: UUID) -> ListeningSession:
-    return get_object_or_404(request.user.listening_sessions, key=key)
+    return own_or_404(request.user, ListeningSession.objects.all(), key=key)
 
 
 def _listening(request: AdultRequest, key: UUID) -> Listening:

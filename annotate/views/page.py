@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
-from django.core.cache import cache
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils.translation import gettext as _
@@ -16,6 +15,7 @@ from annotate.forms import NO_DIFFERENCE
 from annotate.models import Assignment, Campaign, Criterion, Draft, Judgement, Place, Verdict
 from annotate.pages import PageState
 from annotate.permissions import ExpertRequest
+from generation.local_cache import cache
 
 WORST_KEYS = "abcde"
 PROGRESS_SECONDS = 20

@@ -173,6 +173,12 @@ class TestRefused:
         expert.user.save()
         assert "account is active" in self.refused(disputed, expert, boss)
 
+    def test_an_expert_who_is_no_adjudicator(self, disputed: Comparison, expert: Expert, boss: User) -> None:
+        expert.adjudicates = False
+        expert.save()
+        assert "is no adjudicator" in self.refused(disputed, expert, boss)
+        assert expert not in adjudicators([disputed], by=boss)[disputed.pk]
+
     def test_whoever_does_not_read_the_language(self, disputed: Comparison, expert: Expert, boss: User) -> None:
         expert.languages = ["zh"]
         expert.save()

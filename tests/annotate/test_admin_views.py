@@ -300,7 +300,7 @@ class TestDisagreements:
 
     def test_if_nobody_may_it_says_so(self, admin: Client) -> None:
         judged("A > B > C", "C > B > A")
-        assert "Invite another expert." in text(admin.get(address("disagreements")))
+        assert "make an expert one under People" in text(admin.get(address("disagreements")))
 
     def test_an_admin_who_is_still_to_judge_it_sees_no_order(self, admin: Client, boss) -> None:
         judged("A > B > C", "C > B > A")

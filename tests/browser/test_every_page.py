@@ -186,6 +186,9 @@ def admin_states(page: Page, demo: Demo) -> Iterator[str]:
         page.goto(f"/judging/{address}")
         page.evaluate("document.querySelectorAll('details').forEach((fold) => { fold.open = true; })")
         yield f"judging/{address}"
+    for address in ("people", "account", "account/second-factor", "account/leave"):
+        page.goto(f"/{address}/")
+        yield address
     page.goto("/judging/")
     page.locator("input[name=gold_every]").fill("3")
     page.locator("input[name=repeat_every]").fill("3")

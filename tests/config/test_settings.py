@@ -30,6 +30,7 @@ def load(tmp_path: Path, **environment: str) -> subprocess.CompletedProcess[str]
         ("STORYLOOP_VLLM_GPU_MEMORY", "101", "say percent, 1 to 100"),
         ("STORYLOOP_VLLM_MAX_MODEL_LEN", "-1", "0 or more"),
         ("STORYLOOP_VLLM_PATIENCE", "0", "1 or more"),
+        ("STORYLOOP_SECOND_FACTOR", "yes", "may be admins, all, none"),
     ],
 )
 def test_nonsense_is_one_clear_line(tmp_path: Path, name: str, value: str, advice: str) -> None:
@@ -95,3 +96,20 @@ def test_vllms_python_stays_the_link_that_it_is(tmp_path: Path) -> None:
     link = tmp_path / "python"
     link.symlink_to(sys.executable)
     assert said(tmp_path, "VLLM_PYTHON", STORYLOOP_VLLM_PYTHON=str(link)) == {"VLLM_PYTHON": str(link)}
+
+
+@pytest.mark.parametrize(
+    ("given", "rule", "proxies"),
+    [
+        ({}, "admins", "0"),
+        ({"STORYLOOP_DEMO": "true"}, "none", "0"),
+        ({"STORYLOOP_BEHIND_PROXY": "true"}, "admins", "1"),
+    ],
+    ids=["a new installation", "the demo", "behind a proxy"],
+)
+def test_admins_need_a_second_factor_unless_it_is_the_demo(
+    tmp_path: Path, given: dict, rule: str, proxies: str
+) -> None:
+    url = {"DATABASE_URL": "postgres://nobody@127.0.0.1:1/none"}
+    found = said(tmp_path, "SECOND_FACTOR", "ALLAUTH_TRUSTED_PROXY_COUNT", **url, **given)
+    assert found == {"SECOND_FACTOR": rule, "ALLAUTH_TRUSTED_PROXY_COUNT": proxies}

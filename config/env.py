@@ -13,6 +13,14 @@ def text(name: str, default: str) -> str:
     return os.environ.get(name, "").strip() or default
 
 
+def secret(name: str, *, at_least: int) -> str:
+    """What must not be guessed; "" if there is none."""
+    value = text(name, "")
+    if value and len(value) < at_least:
+        raise BadEnvironment(f"{name} is too short: give {at_least} characters or more")  # not the value itself
+    return value
+
+
 def boolean(name: str, default: bool) -> bool:
     value = os.environ.get(name, "").strip().lower()
     if value in ("", "1", "true", "yes", "on", "0", "false", "no", "off"):

@@ -224,6 +224,9 @@ PLACES_PER_COMPARISON = env.integer("STORYLOOP_PLACES_PER_COMPARISON", 3, at_lea
 RESERVATION_MINUTES = env.integer("STORYLOOP_RESERVATION_MINUTES", 60, at_least=1)
 MIN_JUDGEMENTS_FOR_WIN_RATE = env.integer("STORYLOOP_MIN_JUDGEMENTS", 20, at_least=1)
 
+# /metrics, for Prometheus (docs/running.md). Without a token there is none.
+METRICS_TOKEN = env.secret("STORYLOOP_METRICS_TOKEN", at_least=20)
+
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,

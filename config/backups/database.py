@@ -14,9 +14,9 @@ from psycopg import sql
 
 from config.backups import client
 
-# who is logged in is nobody's to take along; the queue is only a bell, its rows are elsewhere
-LEFT_OUT = ["--exclude-schema=pgmq", "--exclude-table-data=django_session"]
-SESSIONS = "django_session"
+# who is logged in, and what a cache holds, is nobody's to take along; the queue is only a bell, its rows are elsewhere
+PASSING = ("django_session", "config_cacheentry", "config_process")
+LEFT_OUT = ["--exclude-schema=pgmq", *(f"--exclude-table-data={table}" for table in PASSING)]
 TABLES = "SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY 1"
 CLEAR = b"DROP SCHEMA IF EXISTS pgmq CASCADE; DROP SCHEMA IF EXISTS public CASCADE; CREATE SCHEMA public;\n"
 PATHS = {"generation_policy": ("path", "adapter_path"), "training_round": ("export_path",)}
@@ -39,7 +39,7 @@ class Snapshot:
 
     def counts(self) -> dict[str, int]:
         """Rows by table."""
-        return {table: self.rows(_count(table))[0][0] for (table,) in self.rows(TABLES) if table != SESSIONS}
+        return {table: self.rows(_count(table))[0][0] for (table,) in self.rows(TABLES) if table not in PASSING}
 
     def migrations(self) -> dict[str, list[str]]:
         found: dict[str, list[str]] = {}

@@ -91,7 +91,7 @@ def _opened(folder: Path) -> tuple[list[IO[bytes]], ExitStack]:
                 paths = sorted(path for path in folder.iterdir() if path.is_file())
                 names = {path.name for path in paths}
                 wanted = [path for path in paths if not _is_half_written(path.name, names)]
-                files = [stack.enter_context(path.open("rb")) for path in wanted]
+                files: list[IO[bytes]] = [stack.enter_context(path.open("rb")) for path in wanted]
                 if folder.stat().st_ino == before:
                     return files, stack.pop_all()
             except FileNotFoundError:

@@ -12,6 +12,9 @@ pytestmark = pytest.mark.django_db
 ANYONE, EXPERT, ADMIN, LOGGED_IN, ADULT = "anyone", "expert", "admin", "logged in", "expert or admin"
 RULES = {
     "home": LOGGED_IN,
+    "healthz": ANYONE,
+    "readyz": ANYONE,
+    "metrics": ANYONE,  # with a token: test_health.py
     "log_in": ANYONE,
     "log_out": LOGGED_IN,
     "set_language": ANYONE,

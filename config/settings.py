@@ -52,6 +52,7 @@ INSTALLED_APPS = [
     "template_partials",
 ]
 MIDDLEWARE = [
+    "config.request_log.request_log",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -227,11 +228,25 @@ MIN_JUDGEMENTS_FOR_WIN_RATE = env.integer("STORYLOOP_MIN_JUDGEMENTS", 20, at_lea
 # /metrics, for Prometheus (docs/running.md). Without a token there is none.
 METRICS_TOKEN = env.secret("STORYLOOP_METRICS_TOKEN", at_least=20)
 
+# How the processes log (docs/running.md, config/logs.py).
+LOG_FORMAT = env.text("STORYLOOP_LOG_FORMAT", "line")
+if LOG_FORMAT not in ("line", "json"):
+    raise env.BadEnvironment(f"STORYLOOP_LOG_FORMAT is {LOG_FORMAT!r}: it may be line, json")
+LOG_LEVEL = env.text("STORYLOOP_LOG_LEVEL", "INFO").upper()
+if LOG_LEVEL not in ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"):
+    raise env.BadEnvironment(f"STORYLOOP_LOG_LEVEL is {LOG_LEVEL!r}: it may be DEBUG, INFO, WARNING, ERROR, CRITICAL")
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
-    "loggers": {"pgmq": {"level": "WARNING"}},
-    "root": {"handlers": ["console"], "level": env.text("STORYLOOP_LOG_LEVEL", "INFO").upper()},
+    "filters": {"facts": {"()": "config.logs.Facts"}},
+    "formatters": {"line": {"()": "config.logs.Line"}, "json": {"()": "config.logs.Json"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": LOG_FORMAT, "filters": ["facts"]}},
+    "loggers": {
+        "django": {"handlers": [], "propagate": True},  # Django's own: lines of another shape, and e-mails
+        "django.db.backends": {"level": "INFO"},  # at DEBUG it tells what people wrote
+        "pgmq": {"level": "WARNING"},
+        "kombu.connection": {"level": "ERROR"},  # warns that pgmq:// names no host: it is in the options
+        "celery.beat": {"level": "WARNING"},  # a line each five seconds
+    },
+    "root": {"handlers": ["console"], "level": LOG_LEVEL},
 }

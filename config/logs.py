@@ -81,7 +81,7 @@ def route_of(request: Any) -> str:
 class Line(logging.Formatter):
     """For people: one line each, then a traceback if there is one, its lines set in."""
 
-    converter = time.gmtime
+    converter = time.gmtime  # type: ignore[assignment]
     default_time_format = "%Y-%m-%dT%H:%M:%S"
     default_msec_format = "%s.%03dZ"
 

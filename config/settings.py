@@ -184,6 +184,8 @@ DEFAULT_FROM_EMAIL = env.text("STORYLOOP_EMAIL_FROM", "storyloop@localhost")
 SITE_URL = env.text("STORYLOOP_URL", "").rstrip("/")  # begins the links in messages
 if SITE_URL:
     env.site("STORYLOOP_URL", SITE_URL)
+# Served over https, so that browsers never speak http (docs/security.md).
+HTTPS = env.boolean("STORYLOOP_HTTPS", SITE_URL.startswith("https://"))
 PRIVATE_WEBHOOKS = env.boolean("STORYLOOP_PRIVATE_WEBHOOKS", False)
 
 # Where models live, and the model that everything begins with ("" means: make the demo writer).

@@ -53,8 +53,13 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     "config.request_log.request_log",
+    # before all that can answer by itself: their headers belong on every answer, refusals and faults too
+    "csp.middleware.CSPMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "config.headers.security_headers",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
+    "config.headers.no_store",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.locale.LocaleMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -62,9 +67,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "config.middleware.LoginRequiredMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
-    "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
-    "csp.middleware.CSPMiddleware",
 ]
 ROOT_URLCONF = "config.urls"
 WSGI_APPLICATION = "config.wsgi.application"
@@ -124,8 +127,8 @@ STORAGES = {
     "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
 }
 
-SESSION_COOKIE_HTTPONLY = True
-SESSION_COOKIE_SAMESITE = "Lax"
+SESSION_COOKIE_HTTPONLY = LANGUAGE_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = LANGUAGE_COOKIE_SAMESITE = "Lax"
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
 # Nothing from other hosts, no inline script or style: stories are text that a model wrote.
@@ -157,6 +160,7 @@ CELERY_BROKER_TRANSPORT_OPTIONS = (
     if CELERY_BROKER_URL.startswith("pgmq")
     else {"visibility_timeout": 3600}
 )
+CELERY_ACCEPT_CONTENT = ["json"]  # a pickled message would be code
 CELERY_TASK_IGNORE_RESULT = True  # results are rows, never messages
 CELERY_TASK_ACKS_LATE = True
 CELERY_TASK_REJECT_ON_WORKER_LOST = True
@@ -184,8 +188,22 @@ DEFAULT_FROM_EMAIL = env.text("STORYLOOP_EMAIL_FROM", "storyloop@localhost")
 SITE_URL = env.text("STORYLOOP_URL", "").rstrip("/")  # begins the links in messages
 if SITE_URL:
     env.site("STORYLOOP_URL", SITE_URL)
-# Served over https, so that browsers never speak http (docs/security.md).
+# Served over https (docs/security.md): browsers never speak http to it, and its cookies are its own.
 HTTPS = env.boolean("STORYLOOP_HTTPS", SITE_URL.startswith("https://"))
+BEHIND_PROXY = env.boolean("STORYLOOP_BEHIND_PROXY", False)
+if HTTPS:
+    SECURE_SSL_REDIRECT = True
+    SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$", r"^metrics$"]
+    SECURE_HSTS_SECONDS = env.integer("STORYLOOP_HSTS_SECONDS", 365 * 24 * 3600)
+    SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = True
+    SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = LANGUAGE_COOKIE_SECURE = True
+    # a browser takes such a name from this host alone, over https, for all paths (static/*.js read the second)
+    SESSION_COOKIE_NAME, CSRF_COOKIE_NAME = "__Host-sessionid", "__Host-csrftoken"
+    LANGUAGE_COOKIE_NAME = "__Host-language"
+    if SITE_URL:
+        CSRF_TRUSTED_ORIGINS = ["{0.scheme}://{0.netloc}".format(urlsplit(SITE_URL))]
+if BEHIND_PROXY:  # only where nobody but the proxy reaches the web server: anybody can send the header
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 PRIVATE_WEBHOOKS = env.boolean("STORYLOOP_PRIVATE_WEBHOOKS", False)
 
 # Where models live, and the model that everything begins with ("" means: make the demo writer).

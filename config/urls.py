@@ -5,6 +5,9 @@ from django.views.i18n import set_language
 from config import views, views_health
 from config.api.site import urls as api_urls
 
+handler400 = "config.views_errors.bad_request"
+handler500 = "config.views_errors.server_error"
+
 urlpatterns = [
     path("", views.home, name="home"),
     path("judge/", include("annotate.urls")),

@@ -23,8 +23,11 @@ class CannotCopy(RuntimeError):
     """The message says what and why."""
 
 
-def copy_tree(source: Path, target: Path, *, without: Collection[str] = ()) -> Iterator[tuple[str, Entry]]:
-    """Copy the folder; tells each file's name in it. `without`: names of folders that stay where they are.
+def copy_tree(
+    source: Path, target: Path, *, without: Collection[str] = (), only: Collection[str] = ()
+) -> Iterator[tuple[str, Entry]]:
+    """Copy the folder; tells each file's name in it. `without`: names of folders that stay where they are. `only`:
+    these files of it and nothing else.
 
     A folder that is gone when its turn comes is passed over. Raises CannotCopy, OSError.
     """
@@ -33,6 +36,8 @@ def copy_tree(source: Path, target: Path, *, without: Collection[str] = ()) -> I
         with stack:
             for file in files:
                 name = Path(file.name).relative_to(source)
+                if only and str(name) not in only:
+                    continue
                 yield name.as_posix(), copy(file, target / name)
 
 

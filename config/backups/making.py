@@ -25,10 +25,11 @@ class CannotBackUp(RuntimeError):
 
 @dataclass(frozen=True)
 class Place:
-    """A folder that is taken along, and its name in the backup."""
+    """A folder that is taken along, or `only` some files of it, and its name in the backup."""
 
     name: str
     source: Path
+    only: tuple[str, ...] = ()
 
 
 def write_backup(target: Path, *, checkpoints: bool, say: Callable[[str], None]) -> Manifest:
@@ -39,7 +40,7 @@ def write_backup(target: Path, *, checkpoints: bool, say: Callable[[str], None])
     """
     _check_target(target)
     with _appearing(target) as folder, database.snapshot() as now:
-        places = _places(now.policies())
+        places = _places(now.policies(), now.exports())
         without = () if checkpoints else CHECKPOINTS
         _check_room(folder, places, without)
         manifest = Manifest(
@@ -56,7 +57,7 @@ def write_backup(target: Path, *, checkpoints: bool, say: Callable[[str], None])
         manifest.files[DATABASE] = Entry((folder / DATABASE).stat().st_size, digest_of(folder / DATABASE))
         for place in places:
             say(f"Copying {place.source}")
-            for name, entry in files.copy_tree(place.source, folder / place.name, without=without):
+            for name, entry in files.copy_tree(place.source, folder / place.name, without=without, only=place.only):
                 manifest.files[f"{place.name}/{name}"] = entry
         manifest.missing = _missing(now, manifest)
         manifest.write(folder)
@@ -86,12 +87,18 @@ def _appearing(target: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _places(policies: list[dict[str, Any]]) -> list[Place]:
-    """Models, exports, and models that lie elsewhere: those that everything began with."""
+def _places(policies: list[dict[str, Any]], exports: list[str]) -> list[Place]:
+    """Models, exports, and what lies elsewhere: models that everything began with, files from before a folder moved."""
     found = [Place(MODELS, Path(settings.MODEL_DIR)), Place(EXPORTS, Path(settings.EXPORT_DIR))]
     folders = [Path(policy[name]) for policy in policies for name in ("path", "adapter_path") if policy.get(name)]
-    outside = [folder for folder in dict.fromkeys(folders) if not folder.is_relative_to(settings.MODEL_DIR)]
-    return found + [Place(f"{ELSEWHERE}/{number}", folder) for number, folder in enumerate(outside)]
+    outside: dict[Path, tuple[str, ...]] = {
+        folder: () for folder in folders if not folder.is_relative_to(settings.MODEL_DIR)
+    }
+    for file in map(Path, exports):
+        if not file.is_relative_to(settings.EXPORT_DIR) and outside.get(file.parent, ("",)):
+            outside[file.parent] = (*outside.get(file.parent, ()), file.name)
+    places = enumerate(outside.items())
+    return found + [Place(f"{ELSEWHERE}/{number}", folder, only) for number, (folder, only) in places]
 
 
 def _check_room(folder: Path, places: list[Place], without: tuple[str, ...]) -> None:

@@ -146,6 +146,14 @@ def test_checkpoints_can_stay_behind(installation: Path) -> None:
     assert not [path for path in folder.rglob("*") if "checkpoint" in path.name]
 
 
+def test_files_from_before_a_folder_moved_are_taken_along(installation: Path, settings) -> None:
+    settings.EXPORT_DIR = installation / "moved"
+    write(installation / "exports" / "a-strangers", "not ours")
+    folder = backup(installation)
+    assert manifest.read(folder).missing == []
+    assert [path.name for path in (folder / "elsewhere").rglob("*.*")] == ["model.safetensors", "round-1.jsonl"]
+
+
 def test_what_the_disk_no_longer_has_is_said(installation: Path, capsys) -> None:
     shutil.rmtree(installation / "hub")
     folder = backup(installation)

@@ -77,6 +77,8 @@ def broker() -> str:
         with current_app.connection_for_read(connect_timeout=BROKER_SECONDS) as asked:
             asked.ensure_connection(max_retries=1, interval_start=0, interval_step=0, timeout=BROKER_SECONDS)
             asked.default_channel  # noqa: B018  some connect only now
+    except ImportError:
+        return "its client is not installed"
     except Exception:  # each transport has errors of its own
         return "not reachable"
     return OK

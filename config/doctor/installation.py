@@ -95,7 +95,9 @@ def _secrets() -> Iterator[Finding]:
 def policies() -> Iterator[Finding]:
     used = Policy.objects.current()
     if used is None:
-        yield warning("policy", "None is in use yet.", "make demo, or register a base model (docs/generation.md).")
+        yield warning(
+            "policy", "None is in use yet.", "Set STORYLOOP_BASE_MODEL and give manage.py begin; or make demo."
+        )
         return
     try:
         check_model_directory(used.directory)

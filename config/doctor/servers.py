@@ -73,6 +73,7 @@ def broker() -> Iterator[Finding]:
         yield ok("broker", "the queue in the database" if own else "it answers")
     else:
         mend = "Run manage.py migrate." if own else "Start it, or correct CELERY_BROKER_URL."
+        mend = "Install it: pip install -c constraints.txt 'storyloop[redis]'." if "client" in said else mend
         yield fault("broker", said, mend)
 
 

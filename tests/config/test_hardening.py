@@ -16,9 +16,12 @@ from django.urls import include, path
 from kombu.exceptions import ContentDisallowed
 from kombu.serialization import loads
 
+from annotate.models import Judgement
+from annotate.queue import next_assignment
+from tests.annotate.browsing import open_tab, submit
 from tests.config.test_access import RULES, address
 from tests.environment import ROOT
-from tests.factories import make_expert, make_policy
+from tests.factories import make_comparison, make_expert, make_policy
 
 KEY = "a-secret-key-of-many-different-characters-0123456789-ABCDEFG"
 PRODUCTION = {"STORYLOOP_HOSTS": "stories.example.org", "STORYLOOP_SECRET_KEY": KEY}
@@ -195,3 +198,34 @@ def test_tasks_are_given_numbers_alone() -> None:
         hints = get_type_hints(task.run)
         hints.pop("return")
         assert set(hints.values()) <= {int}, name
+
+
+@pytest.mark.django_db
+def test_fields_that_no_form_has_change_nothing() -> None:
+    """Who answers, when, and as what is not the form's to say (mass assignment)."""
+    expert, other = make_expert(), make_expert()
+    make_comparison(2)
+    client = Client()
+    client.force_login(expert.user)
+    assignment = next_assignment(expert=expert)
+    extra = {
+        "expert": other.pk,
+        "user": other.user_id,
+        "extra": "on",
+        "created_at": "2001-01-01",
+        "kind": "gold",
+        "id": 77,
+    }
+    submit(client, assignment, best=1, worst=2, **open_tab(client, assignment), **extra)
+    client.post("/judge/mine/settings/", {"simulated": "on", "trusted": "on", "is_staff": "on", "user": other.user_id})
+    judgement = Judgement.objects.select_related("assignment").get()
+    assert (judgement.assignment, judgement.assignment.expert, judgement.assignment.kind) == (
+        assignment,
+        expert,
+        "ordinary",
+    )
+    assert not judgement.extra
+    assert judgement.created_at.year > 2001
+    assert judgement.pk != 77
+    expert.refresh_from_db()
+    assert (expert.simulated, expert.user.is_staff) == (False, False)

@@ -83,7 +83,7 @@ def test_a_migration_to_be_applied_is_not_ready(monkeypatch) -> None:
 
 @pytest.mark.django_db
 def test_a_broker_that_is_gone_is_not_ready_and_its_password_is_not_told(monkeypatch) -> None:
-    monkeypatch.setattr(current_app.conf, "broker_read_url", "redis://:canary@127.0.0.1:1/0")
+    monkeypatch.setattr(current_app.conf, "broker_read_url", "amqp://me:canary@127.0.0.1:1//")
     answer = Client().get("/readyz")
     assert (answer.status_code, answer.json()["checks"]) == (503, {**WELL, "broker": "not reachable"})
     assert b"canary" not in answer.content

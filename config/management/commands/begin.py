@@ -10,8 +10,8 @@ from generation.engines.values import EngineError
 from generation.models import Policy
 from generation.policies import register_policy
 
-NEXT = """Next: manage.py import_prompts FILE, then have the stories written (Writing, or manage.py write_stories). Experts get
-them when they are there."""
+NEXT = """Next: manage.py import_prompts FILE, then have the stories written (Writing, or manage.py write_stories).
+Experts get them when they are there."""
 
 
 class Command(BaseCommand):

@@ -116,7 +116,7 @@ def _secret_in(line: str) -> str:
     """What it looks like; "" if nothing does."""
     if KEYS.search(line):
         return "looks like a key or token"
-    if any(found not in EXAMPLES for found in IN_URL.findall(line)):
+    if any(found.lower() not in EXAMPLES for found in IN_URL.findall(line)):
         return "a password in an address"
     if any(_is_random(found) for found in NAMED.findall(line)):
         return "looks like a password or token"

@@ -27,7 +27,7 @@ KEYS = re.compile(
 )
 IN_URL = re.compile(r"[a-z+]+://[^/\s:@\"'<>{}]+:([^@\s/\"'<>{}]{3,})@")
 NAMED = re.compile(r"(?i)(?:password|passwd|secret|token|api_?key)\w*[\"']?\s*[=:]\s*[\"']([^\"'\s{}<>%]{16,})[\"']")
-EXAMPLES = {"password", "secret", "canary", "p%3Aw", "pw", "x", "y", "..."}
+EXAMPLES = {"password", "secret", "canary", "p%3aw", "pw", "x", "y", "..."}
 FILES = re.compile(
     r"(^|/)(\.env(\..+)?|id_(rsa|dsa|ecdsa|ed25519)|secret_key|demo-logins\.json|.+\.(pem|key|p12|pfx|keystore))$"
 )

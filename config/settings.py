@@ -160,7 +160,6 @@ CELERY_BROKER_TRANSPORT_OPTIONS = (
     if CELERY_BROKER_URL.startswith("pgmq")
     else {"visibility_timeout": 3600}
 )
-CELERY_ACCEPT_CONTENT = ["json"]  # a pickled message would be code
 CELERY_TASK_IGNORE_RESULT = True  # results are rows, never messages
 CELERY_TASK_ACKS_LATE = True
 CELERY_TASK_REJECT_ON_WORKER_LOST = True
@@ -174,6 +173,7 @@ CELERY_BEAT_SCHEDULE = {
     "send-notices": {"task": "training.tasks.send_notices", "schedule": 10.0, "options": {"expires": 30}},
     "promote-due-round": {"task": "training.tasks.promote_due_round", "schedule": 20.0, "options": {"expires": 60}},
 }
+CELERY_ACCEPT_CONTENT = ["json"]  # a pickled message would be code
 CELERY_BEAT_SCHEDULE_FILENAME = str(VAR_DIR / "beat-schedule")
 
 # Who is told of rounds (docs/training.md).

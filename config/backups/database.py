@@ -3,7 +3,7 @@
 import json
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,8 @@ from config.backups import client
 PASSING = ("django_session", "config_cacheentry", "config_process")
 LEFT_OUT = ["--exclude-schema=pgmq", *(f"--exclude-table-data={table}" for table in PASSING)]
 TABLES = "SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY 1"
-CLEAR = b"DROP SCHEMA IF EXISTS pgmq CASCADE; DROP SCHEMA IF EXISTS public CASCADE; CREATE SCHEMA public;\n"
+CLEAR = b"SET client_min_messages = warning; "
+CLEAR += b"DROP SCHEMA IF EXISTS pgmq CASCADE; DROP SCHEMA IF EXISTS public CASCADE; CREATE SCHEMA public;\n"
 PATHS = {"generation_policy": ("path", "adapter_path"), "training_round": ("export_path",)}
 
 
@@ -129,6 +130,8 @@ def restore(dump: Path, moved: dict[str, str]) -> None:
                 into.stdin.write(chunk)
             if out_of.wait():
                 into.kill()  # before the end of its input, at which it would commit what came
+                with suppress(BrokenPipeError):
+                    into.stdin.close()
                 raise DatabaseFailed(f"{dump} could not be read. The database is as it was.")
             into.stdin.write(_move(moved).encode())
         except BrokenPipeError:

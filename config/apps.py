@@ -4,6 +4,7 @@ from django.apps import AppConfig, apps
 from django.conf import settings
 from django.db.models.signals import post_migrate
 
+from config import alive
 from generation.signals import stories_written
 
 
@@ -14,6 +15,7 @@ class StoryloopConfig(AppConfig):
         # post_migrate is sent for apps with models only: once, after the first of ours
         post_migrate.connect(install_queue, sender=apps.get_app_config("generation"))
         stories_written.connect(open_comparisons)
+        alive.connect()
 
 
 def install_queue(**_: object) -> None:

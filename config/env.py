@@ -10,7 +10,25 @@ class BadEnvironment(ValueError):
 
 
 def text(name: str, default: str) -> str:
-    return os.environ.get(name, "").strip() or default
+    """The variable NAME, or what stands in the file that NAME_FILE names: so are secrets mounted into containers."""
+    value = os.environ.get(name, "").strip()
+    file = os.environ.get(f"{name}_FILE", "").strip()
+    if value and file:
+        raise BadEnvironment(f"{name} and {name}_FILE are both set: which is meant? Unset one")
+    if file:
+        try:
+            value = Path(file).read_text().strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise BadEnvironment(f"{name}_FILE is {file!r}, which cannot be read ({type(error).__name__})") from error
+    return value or default
+
+
+def secret(name: str, *, at_least: int) -> str:
+    """What must not be guessed; "" if there is none."""
+    value = text(name, "")
+    if value and len(value) < at_least:
+        raise BadEnvironment(f"{name} is too short: give {at_least} characters or more")  # not the value itself
+    return value
 
 
 def boolean(name: str, default: bool) -> bool:
@@ -69,7 +87,7 @@ def mail(name: str) -> dict[str, str | int | bool]:
 
     smtp: as it is, smtp+tls: STARTTLS, smtps: TLS from the first byte.
     """
-    url = os.environ.get(name, "").strip()
+    url = text(name, "")
     if not url:
         return {}
     ports = {"smtp": 25, "smtp+tls": 587, "smtps": 465}

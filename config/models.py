@@ -9,8 +9,9 @@ from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
 from config.models_people import CacheEntry, Invitation, InvitedAs
+from config.models_processes import Process
 
-__all__ = ["ApiAnswer", "ApiToken", "CacheEntry", "Invitation", "InvitedAs"]
+__all__ = ["ApiAnswer", "ApiToken", "CacheEntry", "Invitation", "InvitedAs", "Process"]
 
 
 class ApiTokenQuerySet(models.QuerySet["ApiToken"]):

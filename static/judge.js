@@ -143,7 +143,8 @@
   });
   // logging in again, in another tab, makes a new token: the page's own is out of date then
   document.addEventListener("htmx:configRequest", (event) => {
-    const token = document.cookie.match(/(?:^|; )csrftoken=([^;]+)/)?.[1];
+    // over https the cookie has the longer name; one with the shorter may be left from before
+    const token = (document.cookie.match(/(?:^|; )__Host-csrftoken=([^;]+)/) ?? document.cookie.match(/(?:^|; )csrftoken=([^;]+)/))?.[1];
     if (event.detail.parameters.has?.("seconds")) {
       countSeconds();
       event.detail.parameters.set("seconds", work().querySelector("input[name=seconds]").value);

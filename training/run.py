@@ -287,7 +287,8 @@ def _position(out: Path) -> str:
 
 def _run(lease: Lease, command: Sequence[str], path: Path, on_line: Callable[[str], None]) -> None:
     """Run `command` while keeping the lease; give each line it prints to `on_line`. Raises Ended."""
-    process = processes.start(command, log=path, directory=settings.BASE_DIR, capture=True)
+    environment = {"STORYLOOP_ROUND_ID": str(lease.round_id)}  # its lines say which round they belong to
+    process = processes.start(command, log=path, directory=settings.BASE_DIR, capture=True, environment=environment)
     lines: queue.Queue[str | None] = queue.Queue()
     reader = threading.Thread(target=_read, args=(process.stdout, lines), daemon=True)
     reader.start()

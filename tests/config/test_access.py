@@ -21,6 +21,9 @@ ANYONE, EXPERT, ADMIN, LOGGED_IN, ADULT = "anyone", "expert", "admin", "logged i
 LOGGING_IN = LOGGED_IN  # steps of logging in: who has not begun is sent to the log-in page
 RULES = {
     "home": LOGGED_IN,
+    "healthz": ANYONE,
+    "readyz": ANYONE,
+    "metrics": ANYONE,  # with a token: test_health.py
     "log_in": ANYONE,
     "log_out": LOGGED_IN,
     "set_language": ANYONE,

@@ -98,3 +98,25 @@ def test_without_a_mail_server_there_are_no_settings(monkeypatch) -> None:
 def test_a_site_that_no_path_can_follow_is_refused(said: str) -> None:
     with pytest.raises(env.BadEnvironment, match="SITE"):
         env.site("SITE", said)
+
+
+def test_a_secret_may_stand_in_a_file(monkeypatch, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("of many characters\n")
+    monkeypatch.setenv("SECRET_FILE", str(tmp_path / "secret"))
+    assert env.text("SECRET", "none") == "of many characters"
+    monkeypatch.setenv("SECRET", "another")
+    with pytest.raises(env.BadEnvironment, match="SECRET and SECRET_FILE are both set"):
+        env.text("SECRET", "none")
+
+
+def test_a_file_that_is_not_there_is_no_empty_secret(monkeypatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SECRET_FILE", str(tmp_path / "gone"))
+    with pytest.raises(env.BadEnvironment, match="SECRET_FILE is .* cannot be read"):
+        env.text("SECRET", "none")
+
+
+def test_a_secret_that_is_short_is_refused_without_telling_it(monkeypatch) -> None:
+    monkeypatch.setenv("SECRET", "hunter2")
+    with pytest.raises(env.BadEnvironment, match="SECRET is too short: give 20") as refused:
+        env.secret("SECRET", at_least=20)
+    assert "hunter2" not in str(refused.value)

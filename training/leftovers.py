@@ -27,9 +27,9 @@ def files_of(shown: Round) -> list[Path]:
     found = [folder / name for folder in folders for name in LEFT_BY_TRAINING]
     for folder in folders:
         found += sorted(folder.glob("reference-*.safetensors*"))
-    if shown.result_id:
-        kept = [path.resolve() for path in _of_policies()]
-        found = [path for path in found if not any(one.is_relative_to(path.resolve()) for one in kept)]
+    # of a round without a result, too: its policy may have been registered when its worker was killed
+    kept = [path.resolve() for path in _of_policies()]
+    found = [path for path in found if not any(one.is_relative_to(path.resolve()) for one in kept)]
     return [path for path in found if path.exists()]
 
 

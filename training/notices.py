@@ -153,7 +153,7 @@ def _email(found: Delivery) -> None:
         raise NotSent(_("No mail server is set: STORYLOOP_EMAIL_URL."))
     lines = [subject(found)]
     if found.round:
-        lines += [found.round.message, link(found.round)]
+        lines += [found.round.in_words, link(found.round)]
     if found.proposal:
         lines += [settings.SITE_URL + reverse("rounds")]
     mail = EmailMessage(f"Storyloop: {subject(found)}", "\n\n".join(filter(None, lines)), to=[user.email])

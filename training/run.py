@@ -177,7 +177,8 @@ def _merged(lease: Lease, current: Round, out: Path) -> Path:
     directory = out / "merged"
     if not directory.exists():
         command = [sys.executable, "-m", "training.dpo.merge", current.policy.path, str(out / "policy"), str(directory)]
-        _run(lease, command, out / "trainer.log", lambda line: None)
+        merge = partial(_run, lease, command, out / "trainer.log", lambda line: None)
+        _again_if_killed(merge, directory.exists)
     return directory
 
 
@@ -280,9 +281,10 @@ def _again_if_killed(act: Callable[[], None], position: Callable[[], object]) ->
 
 
 def _position(out: Path) -> str:
-    """How far the trainer has come, as its checkpoint says; "" before the first."""
-    path = out / "checkpoint" / "position.json"
-    return path.read_text() if path.exists() else ""
+    """How far the trainer has come, as its checkpoints say, those of its stages too; "" before the first."""
+    found = [*out.glob("checkpoint/position.json"), *sorted(out.glob("stages/*/checkpoint/position.json"))]
+    over = sorted(out.glob("stages/*/policy"))
+    return " ".join([*map(str, over), *(path.read_text() for path in found)])
 
 
 def _run(lease: Lease, command: Sequence[str], path: Path, on_line: Callable[[str], None]) -> None:

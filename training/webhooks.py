@@ -12,6 +12,7 @@ import ipaddress
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from urllib.parse import SplitResult, urlsplit
@@ -64,9 +65,10 @@ def post(url: str, body: bytes, headers: Mapping[str, str], *, private: bool = F
         raise NotSent(str(error)) from error
     target = f"{parts.path or '/'}{f'?{parts.query}' if parts.query else ''}"
     connection = http.client.HTTPConnection(host, port, timeout=SECONDS)  # with the socket given it resolves nothing
+    end = time.monotonic() + ALTOGETHER
     try:
-        connection.sock = _connected(host, port, tls=parts.scheme == "https", private=private)
-        with _hung_up_after(ALTOGETHER, connection.sock):
+        connection.sock = _connected(host, port, end, tls=parts.scheme == "https", private=private)
+        with _hung_up_at(end, connection.sock):
             connection.request("POST", target, body, {"Host": parts.netloc, **headers})
             answer = connection.getresponse()
             answer.read(READ)
@@ -79,8 +81,8 @@ def post(url: str, body: bytes, headers: Mapping[str, str], *, private: bool = F
 
 
 @contextmanager
-def _hung_up_after(seconds: float, link: socket.socket) -> Iterator[None]:
-    """Ends what waits for `link` after that time. Raises TimeoutError then."""
+def _hung_up_at(end: float, link: socket.socket) -> Iterator[None]:
+    """Ends what waits for `link` at that time. Raises TimeoutError then."""
     late = threading.Event()
 
     def hang_up() -> None:
@@ -88,14 +90,14 @@ def _hung_up_after(seconds: float, link: socket.socket) -> Iterator[None]:
         with suppress(OSError):
             link.shutdown(socket.SHUT_RDWR)
 
-    timer = threading.Timer(seconds, hang_up)
+    timer = threading.Timer(end - time.monotonic(), hang_up)
     timer.start()
     try:
         yield
     finally:
         timer.cancel()
         if late.is_set():
-            raise TimeoutError(f"no whole answer after {seconds:g} s")
+            raise TimeoutError(f"no whole answer after {ALTOGETHER:g} s")
 
 
 def _accepted(host: str, status: int) -> int:
@@ -107,21 +109,30 @@ def _accepted(host: str, status: int) -> int:
     return status
 
 
-def _connected(host: str, port: int, *, tls: bool, private: bool) -> socket.socket:
-    """A socket to the first address that answers, of those that were checked."""
+def _connected(host: str, port: int, end: float, *, tls: bool, private: bool) -> socket.socket:
+    """A socket to the first address that answers before `end`, of those that were checked."""
     problem: OSError = ConnectionError(_("no address"))
     for address in addresses(host, port, private=private):
         try:
-            found = socket.create_connection((address, port), timeout=SECONDS)
+            found = socket.create_connection((address, port), timeout=_left(end))
         except OSError as error:
             problem = error
             continue
+        found.settimeout(SECONDS)
         try:
             return ssl.create_default_context().wrap_socket(found, server_hostname=host) if tls else found
         except OSError:
             found.close()
             raise
     raise problem
+
+
+def _left(end: float) -> float:
+    """Seconds for one address. Raises TimeoutError if none are left."""
+    left = min(SECONDS, end - time.monotonic())
+    if left <= 0:
+        raise TimeoutError(f"none of its addresses after {ALTOGETHER:g} s")
+    return left
 
 
 def addresses(host: str, port: int, *, private: bool) -> list[str]:

@@ -133,7 +133,9 @@ def family(pid: int) -> list[int]:
 
 def trainers() -> list[int]:
     """The trainers of rounds: not the unbroken runs that they are compared with."""
-    return running("training.dpo", str(Path(settings.MODEL_DIR)))
+    words = ("training.dpo", str(Path(settings.MODEL_DIR)))
+    # all processes, not those below this one: an orphan is just what must not be
+    return [process.pid for process in psutil.process_iter() if _is_all(process, words)]
 
 
 def running(*words: str) -> list[int]:

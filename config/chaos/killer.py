@@ -38,6 +38,12 @@ class Killer(threading.Thread):
         self.began = time.monotonic()
 
     def run(self) -> None:
+        try:
+            self._kill_all()
+        except Exception as error:  # noqa: BLE001  whatever it is, the run has not done what it should
+            self.faults.append(f"The killer has ended: {error!r}")
+
+    def _kill_all(self) -> None:
         seen = None
         while not self.closing.wait(LOOK) and not self.plan.over:
             phase = self.scene.phase

@@ -56,7 +56,12 @@ class ExpertThread(threading.Thread):
         self.diary = diary
 
     def run(self) -> None:
-        self._insist(lambda: self.browser.log_in(*self.login))
+        while not self.diary.closing.is_set():
+            try:
+                self._insist(lambda: self.browser.log_in(*self.login))
+                break
+            except (Disturbed, Unexpected) as error:
+                self.diary.errors.append(f"{self.name}: {error}")
         while not self.diary.closing.is_set():
             try:
                 page = self._page()

@@ -16,7 +16,7 @@ STUCK_SECONDS = 240.0  # without any change of a round
 MOST_RESUMED = 6
 LOOK = 0.2
 SETTINGS = {"epochs": 2, "batch_pairs": 8, "learning_rate": 4e-5}  # many short steps: some for each checkpoint
-DIED = ("its process died each time", "was killed", "ran out of memory")  # ends that a kill may bring about
+DIED = ("its process died each time", "was killed", "not enough memory")  # ends that a kill may bring about
 
 
 class Stuck(RuntimeError):

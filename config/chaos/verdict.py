@@ -42,7 +42,7 @@ def doubled(seen: set[str]) -> list[str]:
         if inside != 1:
             found.append(f"round {done.number} made {inside} policies")
         if steps != list(range(1, len(steps) + 1)):
-            found.append(f"round {done.number} has steps {steps}")
+            found.append(f"round {done.number} lacks steps: it has {steps}")
     return found
 
 

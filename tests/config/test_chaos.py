@@ -149,7 +149,7 @@ class TestRounds:
     def test_a_step_that_is_missing_is_told(self) -> None:
         done = self.done()
         add_metric(done, step=4, held_out=False)
-        assert verdict.doubled(set()) == [f"round {done.number} has steps [1, 2, 4]"]
+        assert verdict.doubled(set()) == [f"round {done.number} lacks steps: it has [1, 2, 4]"]
 
     def test_one_that_is_left_at_work_is_stuck(self) -> None:
         left = make_round(state=State.TRAINING)
@@ -198,6 +198,18 @@ def test_a_service_is_its_own_processes_and_not_the_trainer(tmp_path: Path) -> N
             os.kill(pid, 9)
         process.communicate()
     assert house.family(process.pid) == []
+
+
+def test_a_trainer_that_has_lost_its_worker_is_seen(settings, tmp_path: Path) -> None:
+    settings.MODEL_DIR = tmp_path / "models"
+    words = f"training.dpo --out {settings.MODEL_DIR}/round-1"
+    command = [sys.executable, "-c", "import time; time.sleep(60)", words]
+    parent = f"import subprocess; print(subprocess.Popen({command!r}, stdout=subprocess.DEVNULL).pid)"
+    pid = int(subprocess.run([sys.executable, "-c", parent], stdout=subprocess.PIPE, text=True, check=True).stdout)
+    try:
+        assert house.trainers() == [pid]
+    finally:
+        os.kill(pid, 9)
 
 
 @pytest.mark.slow

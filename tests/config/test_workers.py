@@ -1,8 +1,10 @@
 """What a worker of a machine claims, and when it is refused: with what to do."""
 
 import os
+import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -179,3 +181,29 @@ class TestSupervisor:
         supervisor.supervise({"worker": ["sh", "-c", f"echo >> {tmp_path}/born; exit 0"]}, say)
         assert said[0] == "The worker has ended (0); it is started anew."
         assert 2 <= len((tmp_path / "born").read_text().splitlines()) <= 3
+
+    def test_one_that_was_started_anew_may_end_at_once(self, tmp_path: Path, monkeypatch) -> None:
+        """As while its code is being replaced: the others are at work."""
+        monkeypatch.setattr(supervisor, "PAUSE", 0.01)
+        monkeypatch.setattr(supervisor, "LOOK", 0.01)
+        born = tmp_path / "born"
+        said: list[str] = []
+
+        def say(line: str) -> None:
+            said.append(line)
+            if len(said) == 3:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        first_is_killed = f"echo >> {born}; test $(wc -l < {born}) -gt 1 || kill -9 $$; exit 3"
+        supervisor.supervise({"worker": ["sh", "-c", first_is_killed]}, say)
+        assert [line.partition(";")[0] for line in said[:2]] == [
+            "The worker has ended (-9)",
+            "The worker has ended (3)",
+        ]
+
+    def test_a_second_interrupt_ends_what_goes_on_with_its_tasks(self, monkeypatch) -> None:
+        monkeypatch.setattr(supervisor, "LOOK", 0.01)
+        busy = "trap '' TERM INT; while true; do sleep 0.1; done"
+        for delay in (0.5, 1.0):
+            threading.Timer(delay, os.kill, (os.getpid(), signal.SIGINT)).start()
+        supervisor.supervise({"worker": ["sh", "-c", busy]}, print)

@@ -115,3 +115,14 @@ def test_the_command_says_what_would_go_and_deletes_it(left: Round, capsys) -> N
     ):
         with pytest.raises(CommandError, match=says):
             call_command("delete_weights", *arguments)
+
+
+def test_a_policy_that_was_registered_before_its_worker_was_killed_keeps_its_weights(
+    left: Round, tiny_model: Path
+) -> None:
+    shutil.copytree(tiny_model, left.folder / "policy")
+    made = register_policy(name="round-1", path=left.folder / "policy")
+    assert left.result is None
+    delete_leftovers(round_id=left.pk)
+    assert (made.directory / "model.safetensors").exists()
+    assert not (left.folder / "checkpoint").exists()

@@ -21,6 +21,7 @@ from tests.factories import make_policy
 from tests.training.stories import judge_all, judged_round
 from tests.training.test_models import make_round
 from training import notices, webhooks
+from training.ends import said
 from training.models import Channel, Delivery, Destination, Event, PromotionRule, Proposal, Round, Sending, State
 from training.tasks import send_notices
 
@@ -123,6 +124,12 @@ class TestWebhook:
         receiver.status = 204
         assert sweep().state == Sending.SENT
         assert [headers["X-Storyloop-Delivery"] for _, headers, _ in receiver.got] == [str(waiting.pk)] * 2
+
+    def test_addresses_that_do_not_answer_are_tried_only_so_long(self, monkeypatch) -> None:
+        monkeypatch.setattr(webhooks, "ALTOGETHER", -1.0)
+        monkeypatch.setattr(webhooks, "addresses", lambda *args, **kwargs: ["192.0.2.1", "192.0.2.2"])
+        with pytest.raises(webhooks.NotSent, match="none of its addresses"):
+            webhooks.post("http://example.org/hook", b"{}", {}, private=True)
 
     def test_after_six_tries_it_is_given_up(self, receiver: Receiver) -> None:
         webhook(receiver.url)
@@ -302,6 +309,14 @@ class TestMail:
         assert (sent.to, sent.subject) == (["boss@example.org"], "Storyloop: Round 2 is over: failed.")
         assert "The disk is full." in sent.body
         assert "https://stories.example.org/rounds/2/" in sent.body
+
+    def test_what_is_said_of_the_round_is_in_their_language_too(self, boss) -> None:
+        Destination.objects.create(channel=Channel.EMAIL, user=boss, language="zh-hans")
+        found = failed_round(number=2)
+        Round.objects.filter(pk=found.pk).update(message=said("killed"))
+        assert sweep().state == Sending.SENT
+        assert "信号 9" in mail.outbox[0].body
+        assert "signal 9" not in mail.outbox[0].body
 
     def test_who_is_no_admin_any_more_gets_nothing(self, boss) -> None:
         Destination.objects.create(channel=Channel.EMAIL, user=boss)

@@ -24,7 +24,16 @@ from training import schedule
 from training.alarms import findings
 from training.models import Round, State
 from training.rounds import LeaseLost, launch_round, request_cancel, take_round
-from training.run import Ended, Killed, _again_if_killed, _compare, _keep_missed_metrics, _kept_alive, work_on
+from training.run import (
+    Ended,
+    Killed,
+    _again_if_killed,
+    _compare,
+    _keep_missed_metrics,
+    _kept_alive,
+    _position,
+    work_on,
+)
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 
@@ -196,6 +205,14 @@ class TestAgainIfKilled:
     def test_three_kills_in_one_place_are_its_end(self) -> None:
         with pytest.raises(Killed):
             self.tries([0], [0, 0, 0, -1])
+
+    def test_a_later_stage_is_further_than_an_earlier_one(self, tmp_path: Path) -> None:
+        seen = [_position(tmp_path)]
+        for name in ("1-structure/checkpoint", "1-structure/policy", "2-value/checkpoint"):
+            (tmp_path / "stages" / name).mkdir(parents=True)
+            (tmp_path / "stages" / name / "position.json").write_text("{}")
+            seen.append(_position(tmp_path))
+        assert len(set(seen)) == 4
 
     def test_another_end_is_not_begun_again(self) -> None:
         def act() -> None:

@@ -21,7 +21,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='round',
             name='said',
-            field=models.JSONField(blank=True, default=dict, help_text="the message's code and values: training/ends.py"),
+            field=models.JSONField(blank=True, db_default={}, default=dict, help_text="the message's code and values: training/ends.py"),
         ),
         migrations.AlterField(
             model_name='round',

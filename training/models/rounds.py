@@ -125,7 +125,9 @@ class Round(models.Model):
     done = models.PositiveIntegerField(default=0, help_text="steps or stories, by state")
     total = models.PositiveIntegerField(default=0)
     message = models.TextField(blank=True, help_text="what went wrong and what to do, or a note; in English")
-    said = models.JSONField(default=dict, blank=True, help_text="the message's code and values: training/ends.py")
+    said = models.JSONField(
+        default=dict, db_default={}, blank=True, help_text="the message's code and values: training/ends.py"
+    )
     rule_looked_at = models.DateTimeField(null=True, blank=True, help_text="when training/promotion.py decided on it")
     created_at = models.DateTimeField(auto_now_add=True)
     ended_at = models.DateTimeField(null=True, blank=True)

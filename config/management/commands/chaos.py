@@ -20,7 +20,7 @@ from config.chaos import verdict
 from config.chaos.house import House
 from config.chaos.killer import Killer
 from config.chaos.people import Admin, Diary, Disturbed, ExpertThread
-from config.chaos.plan import Plan
+from config.chaos.plan import Phase, Plan
 from config.chaos.scene import Scene, Witness
 from config.chaos.turns import Stuck, Turns
 from config.tokens import make_token
@@ -51,7 +51,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, kills: int, experts: int, seed: int | None, **options: Any) -> None:
         if not settings.EMBEDDED_POSTGRES:
             raise CommandError("This kills its database: unset DATABASE_URL, so that it gets one of its own.")
-        if kills < len(PROMPTS) or experts < settings.PLACES_PER_COMPARISON:
+        if kills < len(Phase) or experts < settings.PLACES_PER_COMPARISON:
             raise CommandError(
                 f"At least 5 kills, one for each phase, and {settings.PLACES_PER_COMPARISON} experts, one for each "
                 "place of a comparison."
@@ -98,7 +98,7 @@ class Command(BaseCommand):
                 stack.callback(ender.closing.set)  # run before the joins: the last come first
             try:
                 number = 1
-                while not plan.over:
+                while not plan.over and killer.is_alive():
                     turns.take(number)
                     number += 1
             except (Stuck, Disturbed) as error:

@@ -192,7 +192,7 @@ def test_no_page_tells_who_wrote_which_story(judging: Client, expert: Expert) ->
     responses = [answered, judging.get(reverse("listening_session", args=[pair.session.key]))]
     responses += [page(judging, name, pair) for name in PAGES]
     sent = " ".join(html(response) + str(response.items()) for response in responses).lower()
-    sent = re.sub("content-security-policy|opener-policy|referrer-policy", "", sent)
+    sent = re.sub("'[a-z-]+-policy'", "", sent)  # names of headers
     names = ["quagga", "preference", "evaluation", "baseline", "policy", "policies", "round", "seed", "sampl", "99000"]
     assert [word for word in [*names, *map(str, SECRETS.values())] if word in sent] == []
     assert set(re.findall(UUID, sent)) == {str(pair.key), str(pair.session.key)}

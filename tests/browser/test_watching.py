@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from django.db import connection, models
+from django.db.models.expressions import DatabaseDefault
 from django.utils import timezone
 from playwright.sync_api import Page, expect
 
@@ -21,6 +22,7 @@ NUMBER = 900
 def insert(demo: Demo, row: models.Model) -> None:
     """As Django would, whatever columns the model has by now."""
     fields = [f for f in row._meta.concrete_fields if f.name not in ("id", "state_since")]
+    fields = [f for f in fields if not isinstance(getattr(row, f.attname), DatabaseDefault)]
     values: list[Any] = [f.get_db_prep_save(f.pre_save(row, add=True), connection) for f in fields]
     columns = ", ".join(f'"{f.column}"' for f in fields)
     demo.change(

@@ -222,7 +222,7 @@ def _is_clear(scores: torch.Tensor, processor: object) -> bool:
 def test_the_drawn_token_is_always_one_that_is_kept(logits, temperature, top_p, min_p, uniform):
     token = draw_from(torch.tensor([logits]), uniform, temperature=temperature, top_p=top_p, min_p=min_p)
     shares = torch.softmax(torch.tensor(logits, dtype=torch.float64) / temperature, -1)
-    before = shares[shares > shares[token]].sum()
+    before = shares[shares > shares[token] * (1 + 1e-6)].sum()  # equals stay, and float32 has more of them
     assert before < top_p + 1e-5
     assert shares[token] >= min_p * shares.max() * (1 - 1e-4)
     assert shares[token] > 0

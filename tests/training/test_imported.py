@@ -133,7 +133,10 @@ class TestFreezing:
             freeze(FOXES, policy, tmp_path / "frozen" / "a.jsonl")
         assert list((tmp_path / "frozen").iterdir()) == []
 
-    def test_an_origin_withdrawn_after_launching_ends_the_round(self, policy: Policy, foxes: Origin) -> None:
+    def test_an_origin_withdrawn_after_launching_ends_the_round(
+        self, policy: Policy, foxes: Origin, tmp_path: Path
+    ) -> None:
+        Policy.objects.update(path=str(tmp_path))
         launched = make_round(policy=policy, selection=FOXES.as_json())
         withdraw_origin(origin=foxes)
         lease = take_round(launched.pk)

@@ -1,5 +1,6 @@
 """The processes of an installation on one machine: web, worker, beat."""
 
+import socket
 import sys
 import time
 import urllib.error
@@ -20,6 +21,13 @@ STOP_SECONDS = 15.0  # Celery takes about 6
 
 class ServiceDied(RuntimeError):
     """A process ended by itself; the message names it and its log."""
+
+
+def free_port() -> int:
+    """One of this machine's that nobody listens to just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def web_command(port: int) -> list[str]:

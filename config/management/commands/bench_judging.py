@@ -1,6 +1,5 @@
 import json
 import secrets
-import socket
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +49,7 @@ class Command(BaseCommand):
         self._fill(size, judges, options)
         present = figures.stored()
         self._say(f"{present:,} judgements: {len(judges)} experts judge without pause")
-        port = _free_port()
+        port = services.free_port()
         with services.running({"web": services.web_command(port)}) as started:
             services.wait_for_web(f"http://127.0.0.1:{port}/log-in/", started)
             seed = options["seed"]
@@ -85,9 +84,3 @@ class Command(BaseCommand):
     def _say(self, text: str) -> None:
         self.stdout.write(text)
         self.stdout.flush()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

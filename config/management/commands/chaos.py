@@ -2,7 +2,6 @@ import json
 import os
 import random
 import secrets
-import socket
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -80,7 +79,7 @@ class Command(BaseCommand):
         setup.prepare(self.say, prompts=[_some_prompts()])
 
     def _run(self, plan: Plan, experts: int) -> dict[str, Any]:
-        house, scene, diary, witness = House(_free_port()), Scene(), Diary(), Witness()
+        house, scene, diary, witness = House(services.free_port()), Scene(), Diary(), Witness()
         killer = Killer(plan, house, scene)
         token = _admin_token()
         password = secrets.token_urlsafe(12)
@@ -153,9 +152,3 @@ def _some_prompts() -> Path:
 def _admin_token() -> str:
     user = get_user_model().objects.create_user("chaos-admin", is_staff=True)
     return make_token(user=user, name="make chaos", days=1)[1]
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

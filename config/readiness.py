@@ -10,8 +10,10 @@ from django.conf import settings
 from django.contrib.staticfiles.storage import ManifestFilesMixin, staticfiles_storage
 from django.db import Error, connection
 from django.db.migrations.loader import MigrationLoader
+from django.db.migrations.recorder import MigrationRecorder
 
 OK = "ok"
+OURS = ("config", "training", "annotate", "generation")
 BROKER_SECONDS = 2.0
 KEPT_SECONDS = 2.0  # anybody may ask, and each answer opens a connection to the broker
 _last: tuple[float, dict[str, str]] | None = None
@@ -61,6 +63,12 @@ def unapplied() -> list[str]:
         cursor.execute("SELECT app, name FROM django_migrations")
         applied = {(app, name) for app, name in cursor.fetchall()}
     return sorted(".".join(key) for key in _known() - applied)
+
+
+def newer() -> list[str]:
+    """Our migrations that the database has and this code does not know: newer code has been there."""
+    applied = MigrationRecorder(connection).applied_migrations()
+    return sorted(".".join(key) for key in applied if key[0] in OURS and key not in _known())
 
 
 @cache

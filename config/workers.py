@@ -12,10 +12,10 @@ from django.conf import settings
 from django.db import OperationalError, connection
 from django.db.migrations.executor import MigrationExecutor
 
+from config import readiness
 from generation.engines.opening import TRANSFORMERS, VLLM, VLLM_SERVER
 from generation.queues import DEFAULT, GENERATION, QUEUES, TRAINING
 
-OURS = ("config", "training", "annotate", "generation")
 DOCS = "docs/workers.md"
 
 
@@ -139,9 +139,7 @@ def check_database() -> None:
         executor = MigrationExecutor(connection)
     except OperationalError as error:
         raise CannotWork(f"The database does not answer ({error}). Start it, or correct DATABASE_URL.") from error
-    known, applied = executor.loader.disk_migrations, executor.loader.applied_migrations
-    newer = sorted(".".join(key) for key in applied if key[0] in OURS and key not in known)
-    if newer:
+    if newer := readiness.newer():
         raise CannotWork(
             f"The database is newer than the Storyloop of this machine: it has {newer[-1]}, which is not known here. "
             f"Update Storyloop on this machine to the version of the web server. See {DOCS}."

@@ -9,7 +9,6 @@ from django.db import transaction
 from django.http import Http404, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
-from django.template.defaultfilters import filesizeformat
 from django.utils.text import slugify
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -27,7 +26,8 @@ from training.models import Round
 from training.resume import CannotResume, resume_round
 from training.roll_back import CannotRollBack, roll_back
 from training.tasks import send_round
-from training.weights import CannotDelete, delete_weights
+from training.views_leftovers import delete_and_say
+from training.weights import delete_weights
 
 
 class FactsForm(forms.ModelForm):  # type: ignore[type-arg]
@@ -103,17 +103,9 @@ def delete_policy_weights(request: HttpRequest, number: int) -> HttpResponse:
     policy = _policy(number)
     if "sure" not in request.POST:
         messages.error(request, _("Tick that the weights shall be deleted: they cannot be brought back."))
-        return redirect("show_policy", number)
-    try:
-        freed = delete_weights(policy_id=policy.pk)
-    except CannotDelete as error:
-        messages.error(request, str(error))
-    except OSError as error:
-        said = _("Not all could be deleted (%(error)s). Mend it, and delete again.")
-        messages.error(request, said % {"error": error})
     else:
-        said = _("Deleted: %(size)s are free. The record, the stories and the figures are kept.")
-        messages.success(request, said % {"size": filesizeformat(freed)})
+        done = _("Deleted: %(size)s are free. The record, the stories and the figures are kept.")
+        delete_and_say(request, partial(delete_weights, policy_id=policy.pk), done)
     return redirect("show_policy", number)
 
 

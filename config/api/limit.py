@@ -3,7 +3,7 @@
 Each request takes 60 / limit seconds of a minute that begins anew all the time (a leaky bucket; the cell rate algorithm
 of ITU-T I.371): so many may come at once, and then as many a minute as the limit says. It is one UPDATE of the token's
 row, which PostgreSQL makes for one request after the other. ninja's own throttles read a cache and then write it: two
-processes would count one request, and a cache in memory each its own.
+processes would count one request.
 """
 
 from datetime import timedelta

@@ -1,9 +1,7 @@
 """Settings, folders, and the policy in use."""
 
-import json
 import os
 import shutil
-import struct
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,12 +14,12 @@ from config.doctor import Finding, fault, ok, warning
 from generation import policy_files
 from generation.engines.loading import check_model_directory
 from generation.engines.values import EngineError
+from generation.engines.whole import named_files, whole_size
 from generation.models import Policy
 
 FOLDERS = ("STORYLOOP_VAR", "STORYLOOP_MODEL_DIR", "STORYLOOP_EXPORT_DIR")
 LITTLE, TOO_LITTLE = 5 * 2**30, 2**29  # bytes
 ROUND_TAKES = 5  # times a policy's size: itself, a checkpoint with the optimizer's averages, the one before
-INDEX = "model.safetensors.index.json"
 LOCAL = {"127.0.0.1", "localhost", "[::1]"}
 
 
@@ -120,17 +118,12 @@ def policies() -> Iterator[Finding]:
 
 def _check_weights(directory: Path) -> None:
     """Raise EngineError unless every file of weights is there and whole, by what its own header says."""
-    if (directory / INDEX).exists():
-        names = set(json.loads((directory / INDEX).read_text())["weight_map"].values())
-        if missing := sorted(name for name in names if not (directory / name).exists()):
-            raise EngineError(f"{directory / missing[0]} is missing.")
+    if missing := [name for name in named_files(directory) if not (directory / name).exists()]:
+        raise EngineError(f"{directory / missing[0]} is missing.")
     for path in sorted(directory.glob("*.safetensors")):
         try:
-            with path.open("rb") as file:
-                (length,) = struct.unpack("<Q", file.read(8))
-                header = json.loads(file.read(min(length, 100 << 20)))
-            ends = [tensor["data_offsets"][1] for name, tensor in header.items() if name != "__metadata__"]
-        except (struct.error, ValueError, KeyError, TypeError, AttributeError) as error:
+            wanted = whole_size(path)
+        except EngineError as error:
             raise EngineError(f"{path} is no safetensors file.") from error
-        if path.stat().st_size != 8 + length + max(ends, default=0):
+        if path.stat().st_size != wanted:
             raise EngineError(f"{path} is not whole: it was cut off, or something came behind it.")

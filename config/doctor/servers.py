@@ -8,7 +8,6 @@ import urllib3
 from django.conf import settings
 from django.core.mail import get_connection
 from django.db import Error, connection
-from django.db.migrations.recorder import MigrationRecorder
 from django.utils import timezone
 
 from config import readiness
@@ -19,7 +18,6 @@ from generation.engines.opening import VLLM, VLLM_SERVER
 from generation.version import VERSION
 from training.models import Round
 
-OURS = ("config", "training", "annotate", "generation")
 OLDEST_POSTGRES = 14
 SECONDS = 5.0
 LATE = 120  # seconds
@@ -54,9 +52,7 @@ def database() -> Iterator[Finding]:
 
 
 def migrations() -> Iterator[Finding]:
-    missing = readiness.unapplied()
-    applied = MigrationRecorder(connection).applied_migrations()
-    newer = sorted(".".join(key) for key in applied if key[0] in OURS and key not in readiness._known())
+    missing, newer = readiness.unapplied(), readiness.newer()
     if missing:
         yield fault("migrations", f"{len(missing)} are to be applied, {missing[0]} first.", "Run manage.py migrate.")
     if newer:

@@ -7,6 +7,8 @@ from pathlib import Path
 from generation.engines.loading import check_model_directory
 from generation.engines.values import EngineError
 
+INDEX = "model.safetensors.index.json"
+
 
 def require_whole(directory: Path) -> None:
     """Raise EngineError if `directory` is no causal model's, or a file of its weights is missing, torn or cut off.
@@ -15,16 +17,18 @@ def require_whole(directory: Path) -> None:
     says where its last tensor ends; model.safetensors.index.json names the files of weights in several.
     """
     check_model_directory(directory)
-    for name in _named(directory / "model.safetensors.index.json"):
+    for name in named_files(directory):
         if not (directory / name).is_file():
             raise EngineError(f"{directory} lacks {name}, which its index names. Copy the model again.")
     for path in sorted(directory.glob("*.safetensors")):
-        wanted, there = _size(path), path.stat().st_size
+        wanted, there = whole_size(path), path.stat().st_size
         if there != wanted:
             raise EngineError(f"{path} is cut off or torn: it has {there} bytes of {wanted}. Copy the model again.")
 
 
-def _named(index: Path) -> list[str]:
+def named_files(directory: Path) -> list[str]:
+    """The files of weights that the folder's index names; none without an index. Raises EngineError."""
+    index = directory / INDEX
     if not index.exists():
         return []
     try:
@@ -33,7 +37,7 @@ def _named(index: Path) -> list[str]:
         raise EngineError(f"{index} cannot be read ({error}). Copy the model again.") from error
 
 
-def _size(path: Path) -> int:
+def whole_size(path: Path) -> int:
     """Bytes that the file must have. Raises EngineError."""
     try:
         with path.open("rb") as file:

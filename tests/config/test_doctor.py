@@ -16,6 +16,7 @@ from config.alive import say_alive
 from config.doctor import Finding, installation, servers, software
 from config.metrics import queue_names
 from config.models import Process
+from generation.engines.whole import INDEX
 from generation.models import Policy
 from tests.environment import ROOT
 from tests.factories import make_policy
@@ -132,7 +133,7 @@ def test_the_policy_in_use_must_be_there_and_whole(tmp_path: Path) -> None:
     (tmp_path / "w" / "model.safetensors").write_bytes(b"pickle")
     assert "is no safetensors file" in only(told(installation.policies), "fault")
     weights(tmp_path / "w")
-    (tmp_path / "w" / installation.INDEX).write_text(json.dumps({"weight_map": {"w": "model-2.safetensors"}}))
+    (tmp_path / "w" / INDEX).write_text(json.dumps({"weight_map": {"w": "model-2.safetensors"}}))
     assert "model-2.safetensors is missing" in only(told(installation.policies), "fault")
 
 

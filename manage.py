@@ -8,6 +8,8 @@ from contextlib import nullcontext
 
 def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+    if sys.argv[1:2] == ["demo"]:
+        os.environ.setdefault("STORYLOOP_DEMO", "true")
     from django.conf import settings
     from django.core.management import execute_from_command_line
 

@@ -1,8 +1,7 @@
 """Putting stories before experts."""
 
 from collections import defaultdict
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 from django.conf import settings
 from django.db import transaction
@@ -12,8 +11,10 @@ from annotate.models import Comparison, Place, Purpose, Report
 from annotate.models.reports import Outcome, Subject
 from annotate.queue import lock_queue, refresh_queue
 from generation.models import Policy, Prompt, Split, Story
+from generation.sql import among
 
 EVALUATIONS_PER_PROMPT = 2  # two stories of each policy, one pair each
+AT_ONCE = 1_000  # rows of one statement: PostgreSQL takes 65,535 values
 
 
 @transaction.atomic
@@ -23,11 +24,8 @@ def open_preference_comparisons(*, policy: Policy) -> int:
     Returns how many are new; those that exist are left alone.
     """
     lock_queue()
-    new = 0
-    for prompt, stories in _stories_by_prompt(policy, Split.TRAIN).items():
-        if len(stories) > 1:
-            new += _open(prompt, stories, purpose=Purpose.PREFERENCE, policy=policy)
-    return new
+    told_apart = [stories for stories in _stories_by_prompt(policy, Split.TRAIN).values() if len(stories) > 1]
+    return _open([(stories, 0) for stories in told_apart], purpose=Purpose.PREFERENCE, policy=policy, baseline=None)
 
 
 @transaction.atomic
@@ -37,18 +35,15 @@ def open_evaluation_comparisons(*, policy: Policy, baseline: Policy) -> int:
     Both stories of a pair have the same place in the sampling plan. Returns how many are new.
     """
     lock_queue()
-    new = 0
+    wanted = []
     older = _stories_by_prompt(baseline, Split.EVALUATION)
     for prompt, stories in _stories_by_prompt(policy, Split.EVALUATION).items():
         opposite = {s.sample_index: s for s in older.get(prompt, ())}
         pairs = [(s, opposite[s.sample_index]) for s in stories if s.sample_index in opposite]
         differing = [pair for pair in pairs if pair[0].text != pair[1].text]
-        for pair in differing[:EVALUATIONS_PER_PROMPT]:
-            sample_index = pair[0].sample_index  # the same pair again is the same comparison
-            new += _open(
-                prompt, pair, purpose=Purpose.EVALUATION, policy=policy, baseline=baseline, sample_index=sample_index
-            )
-    return new
+        # the same pair again is the same comparison
+        wanted += [(pair, pair[0].sample_index) for pair in differing[:EVALUATIONS_PER_PROMPT]]
+    return _open(wanted, purpose=Purpose.EVALUATION, policy=policy, baseline=baseline)
 
 
 @transaction.atomic
@@ -56,7 +51,7 @@ def close_comparisons(comparisons: Iterable[Comparison]) -> int:
     """No new places are given from now on. Who holds one may finish: judgements are never refused."""
     lock_queue()
     ids = [c.pk for c in comparisons]
-    closed = Comparison.objects.open().filter(pk__in=ids).update(closed_at=timezone.now())
+    closed = Comparison.objects.open().filter(pk__in=among(ids)).update(closed_at=timezone.now())
     refresh_queue(ids)
     return closed
 
@@ -72,33 +67,58 @@ def reopen_preference_comparisons(*, policy: Policy) -> int:
     closed = Comparison.objects.preference().filter(policy=policy).exclude(closed_at=None)
     closed = closed.exclude(assignments__reports__in=upheld)
     ids = list(closed.values_list("pk", flat=True))
-    Comparison.objects.filter(pk__in=ids).update(closed_at=None)
+    Comparison.objects.filter(pk__in=among(ids)).update(closed_at=None)
     refresh_queue(ids)
     return len(ids) + open_preference_comparisons(policy=policy)
 
 
 def _stories_by_prompt(policy: Policy, split: Split) -> dict[Prompt, list[Story]]:
     found = defaultdict(list)
-    stories = policy.stories.presentable().filter(prompt__split=split)
+    stories = policy.stories.presentable().filter(prompt__split=split).defer("token_ids", "rendered_prompt")
     for story in stories.select_related("prompt").order_by("prompt_id", "sample_index"):
         found[story.prompt].append(story)
     return found
 
 
-def _open(prompt: Prompt, stories: Iterable[Story], **fields: Any) -> int:
-    fields.setdefault("baseline", None)
-    comparison, new = Comparison.objects.get_or_create(prompt=prompt, **fields)
-    if new:
-        comparison.refresh_from_db(fields=["draw_order"])
-        comparison.stories.set(stories)
-        Place.objects.bulk_create(
+def _open(
+    wanted: Sequence[tuple[Sequence[Story], int]], *, purpose: Purpose, policy: Policy, baseline: Policy | None
+) -> int:
+    """Comparisons of (stories of a prompt, sample_index) with their places; how many are new. Under lock_queue()."""
+    known = Comparison.objects.filter(purpose=purpose, policy=policy, baseline=baseline)
+    there = set(known.values_list("prompt_id", "sample_index"))
+    new = [(stories, index) for stories, index in wanted if (stories[0].prompt_id, index) not in there]
+    for begin in range(0, len(new), AT_ONCE):
+        part = new[begin : begin + AT_ONCE]
+        fields = {"purpose": purpose, "policy": policy, "baseline": baseline}
+        made = Comparison.objects.bulk_create(
+            Comparison(prompt=stories[0].prompt, sample_index=index, **fields) for stories, index in part
+        )
+        shown = Comparison.stories.through
+        shown.objects.bulk_create(
+            (
+                shown(comparison=comparison, story=story)
+                for comparison, (stories, _index) in zip(made, part, strict=True)
+                for story in stories
+            ),
+            batch_size=AT_ONCE,
+        )
+        _add_places(made)
+    return len(new)
+
+
+def _add_places(made: Sequence[Comparison]) -> None:
+    order = dict(Comparison.objects.filter(pk__in=among(c.pk for c in made)).values_list("pk", "draw_order"))
+    Place.objects.bulk_create(
+        (
             Place(
                 comparison=comparison,
                 number=number,
-                draw_order=comparison.draw_order,
+                draw_order=order[comparison.pk],
                 language=comparison.prompt.language,
                 evaluation=comparison.purpose == Purpose.EVALUATION,
             )
+            for comparison in made
             for number in range(1, settings.PLACES_PER_COMPARISON + 1)
-        )
-    return int(new)
+        ),
+        batch_size=AT_ONCE,
+    )

@@ -26,6 +26,8 @@ from annotate.pairs import NoPairs
 from annotate.selections import BadSelection, Selection
 from annotate.votes import votes_on
 from generation import locks
+from generation.stores import single
+from generation.stores.faults import StoreFault
 
 NAMESPACE = 0x45787074  # "Expt": locks of those who write exports, by the export's id
 ATTEMPTS = 3  # a worker that dies over an export each time shall not die over it for ever
@@ -90,7 +92,7 @@ def write_export(export_id: int) -> None:
         export.refresh_from_db()
         try:
             _write(export)
-        except (NoPairs, BadSelection) as error:
+        except (NoPairs, BadSelection, StoreFault) as error:
             _fail(export, str(error))
         except OSError as error:
             _fail(export, f"The file could not be written: {error}. Free some space in {directory()}, then make the "
@@ -113,7 +115,7 @@ def directory() -> Path:
 
 def path_of(export: Export) -> Path:
     """Of a finished export's file."""
-    return directory() / export.path
+    return single.find(directory() / export.path)
 
 
 def verify_exports() -> Iterator[Finding]:
@@ -192,6 +194,7 @@ def _write(export: Export) -> None:
         formats.write(content, file, format=export.format, layout=export.layout, on_line=_progress(export))
     with path.open("rb") as written:
         digest = hashlib.file_digest(written, "sha256").hexdigest()
+    single.put(path)
     Export.objects.filter(pk=export.pk).update(
         state=ExportState.DONE, done=total, path=path.name, count=len(pairs), size=path.stat().st_size,
         simulated=sum(pair.simulated_judgements > 0 for pair in pairs), sha256=digest, ended_at=timezone.now(),

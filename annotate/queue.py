@@ -18,6 +18,7 @@ from django.utils import timezone
 from annotate.models import Assignment, Campaign, Comparison, Expert, Gold, Kind, Place
 from annotate.models.answers import EQUAL, Verdict
 from generation.models import Language, Story
+from generation.sql import among
 
 # a quick reader's characters a second: 400 English words a minute (Brysbaert, 2019, gives 238 on average
 # for fiction and hardly anybody above 350), 900 Chinese characters
@@ -185,10 +186,10 @@ def lock_queue() -> None:
 def refresh_queue(comparisons: Iterable[int]) -> None:
     """Bring `Place.wanted` in line with closings and withdrawn stories, for comparisons by id.
     Under lock_queue()."""
-    ids = list(comparisons)
+    ids = among(comparisons)
     left = Count("stories", filter=Q(stories__withdrawn_at=None))
     two = Comparison.objects.filter(pk__in=ids, closed_at=None).annotate(left=left).filter(left__gte=2)
-    queued = list(two.values_list("pk", flat=True))
+    queued = among(two.values_list("pk", flat=True))
     places = Place.objects.filter(comparison__in=ids)
     filled = Q(assignment__isnull=False, held_until=None)
     list(places.select_for_update().order_by("number", "draw_order").values("pk"))  # in the queue's own order

@@ -18,6 +18,7 @@ from annotate.models import Judgement, Purpose, Rank
 from annotate.winrates import LOSS, TIE, WIN
 from generation.measures import sentences, words
 from generation.models import Story
+from generation.sql import among
 
 STEPS, CLOSE = 50, 1e-9
 RIDGE = 0.1  # or the strength of a policy that has only won would have no bound; little beside twenty votes
@@ -192,7 +193,7 @@ def _vote(one: tuple[int, ...], two: tuple[int, ...], features: dict[int, tuple[
 def _features(stories: set[int]) -> dict[int, tuple[float, ...]]:
     """{story: log of its words, log of its words a sentence}: in logs, so that characters and words go together."""
     found: dict[int, tuple[float, ...]] = {}
-    for pk, text, language in Story.objects.filter(pk__in=stories).values_list("pk", "text", "prompt__language"):
+    for pk, text, language in Story.objects.filter(pk__in=among(stories)).values_list("pk", "text", "prompt__language"):
         length, parts = max(len(words(text, language)), 1), max(len(sentences(text)), 1)
         found[pk] = (math.log(length), math.log(length / parts))
     return found

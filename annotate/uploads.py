@@ -7,6 +7,8 @@ from pathlib import Path
 from django.conf import settings
 from django.core.files.uploadedfile import UploadedFile
 
+from generation.stores import single
+
 KEPT = 24 * 60 * 60  # seconds
 
 
@@ -18,12 +20,23 @@ def keep(file: UploadedFile) -> uuid.UUID:
         if old.stat().st_mtime < time.time() - KEPT:
             old.unlink(missing_ok=True)
     key = uuid.uuid4()
-    with path_of(key, file.name or "").open("xb") as kept:
+    with _path(key, file.name or "").open("xb") as kept:
         for part in file.chunks():
             kept.write(part)
+    single.put(_path(key, file.name or ""))
+    single.drop_older(directory, KEPT)
     return key
 
 
 def path_of(key: uuid.UUID, file_name: str) -> Path:
-    """Where the upload lies: of the name it came with, only the ending counts."""
+    """Where the upload lies, fetched if another machine took it: of the name it came with, only the ending counts."""
+    return single.find(_path(key, file_name))
+
+
+def drop(key: uuid.UUID, file_name: str) -> None:
+    """It is imported, or worth nothing."""
+    single.drop(_path(key, file_name))
+
+
+def _path(key: uuid.UUID, file_name: str) -> Path:
     return Path(settings.IMPORT_DIR) / f"{key}{Path(file_name).suffix.lower()}"

@@ -2,14 +2,11 @@
 
 from config import env
 
-SECOND_FACTORS = ("admins", "all", "none")
-DEMO = env.boolean("STORYLOOP_DEMO", False)
+DEMO = env.boolean("STORYLOOP_DEMO")
 # the demo's logins stand on the screen: a second factor would only be in the way
-SECOND_FACTOR = env.text("STORYLOOP_SECOND_FACTOR", "none" if DEMO else "admins")
-if SECOND_FACTOR not in SECOND_FACTORS:
-    raise env.BadEnvironment(f"STORYLOOP_SECOND_FACTOR is {SECOND_FACTOR!r}: it may be {', '.join(SECOND_FACTORS)}")
-SESSION_COOKIE_AGE = 60 * 60 * env.integer("STORYLOOP_SESSION_HOURS", 14 * 24, at_least=1)  # from logging in on
-SESSION_IDLE_SECONDS = 60 * 60 * env.integer("STORYLOOP_IDLE_HOURS", 72, at_least=1)  # without any page
+SECOND_FACTOR = env.choice("STORYLOOP_SECOND_FACTOR", "none" if DEMO else "admins")
+SESSION_COOKIE_AGE = 60 * 60 * env.integer("STORYLOOP_SESSION_HOURS")  # from logging in on
+SESSION_IDLE_SECONDS = 60 * 60 * env.integer("STORYLOOP_IDLE_HOURS")  # without any page
 
 # How often somebody may try is counted for all processes together, and a time-based code works once in all of
 # them: in the database. What only saves work stays in each process.
@@ -38,7 +35,7 @@ ACCOUNT_RATE_LIMITS = {
     "login_failed": "60/m/ip,5/5m/key",
     "invitation": "60/m/ip",
 }
-ALLAUTH_TRUSTED_PROXY_COUNT = env.integer("STORYLOOP_PROXIES", int(env.boolean("STORYLOOP_BEHIND_PROXY", False)))
+ALLAUTH_TRUSTED_PROXY_COUNT = env.integer("STORYLOOP_PROXIES", int(env.boolean("STORYLOOP_BEHIND_PROXY")))
 MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
 MFA_PASSKEY_LOGIN_ENABLED = True
 MFA_ALLOW_UNVERIFIED_EMAIL = True  # where there is no mail server nobody could confirm an address

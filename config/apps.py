@@ -16,6 +16,10 @@ class StoryloopConfig(AppConfig):
         post_migrate.connect(install_queue, sender=apps.get_app_config("generation"))
         stories_written.connect(open_comparisons)
         alive.connect()
+        from config.audit import context, entries
+
+        context.connect()
+        entries.connect()
 
 
 def install_queue(**_: object) -> None:

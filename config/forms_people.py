@@ -3,6 +3,7 @@
 from typing import Any
 
 from django import forms
+from django.conf import settings
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
@@ -28,6 +29,15 @@ class InvitationForm(forms.Form):
         help_text=gettext_lazy("if given, only who knows this address can use the link"),
     )  # fmt: skip
     days = forms.ChoiceField(label=gettext_lazy("works for"), choices=DAYS, initial="7")
+    send = forms.BooleanField(
+        label=gettext_lazy("send the link"), required=False, initial=True,
+        help_text=gettext_lazy("to the e-mail address, if one is given"),
+    )  # fmt: skip
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if not settings.MAIL_SERVER:
+            del self.fields["send"]
 
     def clean(self) -> dict[str, Any]:
         values = super().clean() or {}

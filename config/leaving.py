@@ -6,12 +6,13 @@ from allauth.account.models import EmailAddress
 from allauth.mfa.models import Authenticator
 from django.contrib.auth.models import User
 from django.db import transaction
+from django.db.models import F
 from django.utils.translation import gettext as _
 
 from annotate.models import Expert, Listening
 from annotate.own_data import forget_drafts, own_data
 from config.accounts import end_sessions
-from config.models import ApiAnswer, ApiToken, Invitation
+from config.models import ApiAnswer, ApiToken, AuditEntry, Invitation
 from training.models import Destination
 
 FORMER = "former-"
@@ -41,6 +42,7 @@ def personal_data(user: User) -> dict[str, Any]:
             "messages": list(addresses.values("events", "language", "since")),
         },
         "expert": own_data(expert) if expert else None,
+        "audit_log": list(AuditEntry.objects.about(user.pk).values(*LOGGED, act=F("kind"))),
         "listening_sessions": [
             {**session, "listenings": list(Listening.objects.filter(session__key=session["key"]).values(*HEARD))}
             for session in user.listening_sessions.values("key", "language", "age_band", "read_by", "consented_at")
@@ -48,6 +50,7 @@ def personal_data(user: User) -> dict[str, Any]:
     }  # fmt: skip
 
 
+LOGGED = ("at", "source", "through", "object_type", "object_id", "facts")
 HEARD = ("number", "outcome", "answered_at", "engagement_first", "engagement_second", "understood_who",
          "understood_end", "noted_at")  # fmt: skip
 

@@ -52,8 +52,10 @@ def facts() -> dict[str, str | int]:
 
 def _user_id(request: Any) -> int | None:
     """The id of who is logged in, if somebody has asked already: a log line is no reason for a query."""
-    user = getattr(request, "_cached_user", None) or vars(request).get("user") if request else None
-    pk = getattr(user, "pk", None) if type(user).__name__ != "SimpleLazyObject" else None
+    user = vars(request).get("user") if request else None
+    if type(user).__name__ == "SimpleLazyObject":  # else a token, or logging in, has put somebody in its place
+        user = getattr(request, "_cached_user", None)
+    pk = getattr(user, "pk", None)
     return int(pk) if pk else None
 
 

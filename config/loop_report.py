@@ -1,17 +1,16 @@
 """What a run of the loop has shown: figures, a table, and what was to be shown but was not."""
 
 import platform
-import subprocess
 import sys
 from importlib.metadata import version
 from typing import Any
 
-from django.conf import settings
 from django.db.models import Avg, Max
 
 from annotate.winrates import win_rate
 from generation.models import Policy
 from generation.summaries import Change, change, summarise
+from generation.version import commit
 from training.models import Round
 
 MEASURES = ("structure", "message", "hard_words", "mean_words", "repetition", "diversity")
@@ -26,7 +25,7 @@ def figures(base: Policy, rounds: list[Round], *, seed: int) -> dict[str, Any]:
         "rounds": [_round(base, r) for r in rounds],
         "seed": seed,
         "command": sys.argv,
-        "commit": _commit(),
+        "commit": commit(),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
     }
 
@@ -130,9 +129,3 @@ def faults(found: dict[str, Any]) -> list[str]:
     if first["repetition_change"]["low"] > 0:
         said.append("Round 1 repeats itself more than the base does: the interval of the difference is above 0.")
     return said
-
-
-def _commit() -> str:
-    command = ["git", "rev-parse", "HEAD"]
-    done = subprocess.run(command, cwd=settings.BASE_DIR, capture_output=True, text=True, check=False)  # noqa: S607
-    return done.stdout.strip() or "unknown"

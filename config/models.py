@@ -8,10 +8,11 @@ from django.db.models import F, Q
 from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
+from config.models_audit import AuditEntry
 from config.models_people import CacheEntry, Invitation, InvitedAs
 from config.models_processes import Process
 
-__all__ = ["ApiAnswer", "ApiToken", "CacheEntry", "Invitation", "InvitedAs", "Process"]
+__all__ = ["ApiAnswer", "ApiToken", "AuditEntry", "CacheEntry", "Invitation", "InvitedAs", "Process"]
 
 
 class ApiTokenQuerySet(models.QuerySet["ApiToken"]):

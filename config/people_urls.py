@@ -1,5 +1,6 @@
 from django.urls import path
 
+from config import views_audit
 from config import views_people as views
 
 # mounted at /people/
@@ -11,4 +12,6 @@ urlpatterns = [
     path("<int:number>/save/", views.save_person, name="save_person"),
     path("<int:number>/reset-link/", views.make_reset_link, name="make_reset_link"),
     path("<int:number>/second-factor/remove/", views.remove_second_factor, name="remove_second_factor"),
+    path("audit/", views_audit.audit_log, name="audit_log"),
+    path("audit/export/", views_audit.export_audit_log, name="export_audit_log"),
 ]

@@ -207,7 +207,7 @@ def _launch(directory: Path, command: list[str], deadline: float) -> bool:
         if server.poll() is None and time.monotonic() < deadline:
             time.sleep(0.05)
             continue
-        said = log.read_text()[begin:]
+        said = log.read_bytes()[begin:].decode(errors="replace")
         leftover = "postmaster.pid" in said or "shared memory block" in said
         if leftover and time.monotonic() < deadline:
             return False

@@ -1,4 +1,4 @@
-"""All settings, driven by the environment. The variables are listed in docs/settings.md."""
+"""All settings, driven by the environment. The variables are declared in config/variables.py."""
 
 import secrets
 from pathlib import Path
@@ -8,26 +8,27 @@ from urllib.parse import urlsplit
 import dj_database_url
 from psycopg.conninfo import make_conninfo
 
-from config import env, postgres
+from config import env, model_store, postgres
 from config.account_settings import *  # noqa: F403  one list of them, there
 from config.secret_files import kept_secret
 from generation import queues
-from generation.engines.opening import ENGINES, VLLM_SERVER
+from generation.engines.opening import VLLM_SERVER
 
 BASE_DIR = Path(__file__).resolve().parent.parent
-VAR_DIR = env.path("STORYLOOP_VAR", BASE_DIR / "var")
+INSTALLED = not (BASE_DIR / "pyproject.toml").exists()  # from a wheel: this folder is not ours to write to
+VAR_DIR = env.path("STORYLOOP_VAR", (Path.cwd() if INSTALLED else BASE_DIR) / "var")
+if INSTALLED:
+    env.pin("STORYLOOP_VAR", VAR_DIR)
 
-DEBUG = env.boolean("STORYLOOP_DEBUG", False)
-DEMO = env.boolean("STORYLOOP_DEMO", False)  # simulated experts may be asked from the page
-ALLOWED_HOSTS = env.text("STORYLOOP_HOSTS", "127.0.0.1,localhost").split(",")
+DEBUG = env.boolean("STORYLOOP_DEBUG")
+DEMO = env.boolean("STORYLOOP_DEMO")  # simulated experts may be asked from the page
+ALLOWED_HOSTS = env.text("STORYLOOP_HOSTS").split(",")
 
 
 def _secret_key() -> str:
     """STORYLOOP_SECRET_KEY, or one made once and kept in the var directory."""
-    given = env.text("STORYLOOP_SECRET_KEY", "")
+    given = env.secret("STORYLOOP_SECRET_KEY")
     if given:
-        if len(given) < 50:
-            raise env.BadEnvironment("STORYLOOP_SECRET_KEY is too short: give 50 characters or more")
         return given
     try:
         return kept_secret(VAR_DIR / "secret_key", lambda: secrets.token_urlsafe(50))
@@ -74,6 +75,7 @@ MIDDLEWARE = [
     "allauth.account.middleware.AccountMiddleware",
     "config.middleware.session_limits",
     "config.middleware.SecondFactorMiddleware",
+    "config.audit.entries.handed_out",
 ]
 ROOT_URLCONF = "config.urls"
 WSGI_APPLICATION = "config.wsgi.application"
@@ -96,13 +98,13 @@ TEMPLATES = [
 
 # One SQL dialect everywhere: DATABASE_URL names a server, without it the app starts its own.
 POSTGRES_DIR = VAR_DIR / "postgres"
-DATABASE_URL = env.text("DATABASE_URL", "")
+DATABASE_URL = env.secret("DATABASE_URL")
 EMBEDDED_POSTGRES = not DATABASE_URL
 if EMBEDDED_POSTGRES:
-    DATABASE_URL = postgres.url(POSTGRES_DIR, env.text("STORYLOOP_DATABASE", postgres.USER))
+    DATABASE_URL = postgres.url(POSTGRES_DIR, env.text("STORYLOOP_DATABASE"))
 DATABASES = {"default": dj_database_url.parse(DATABASE_URL, conn_max_age=60, conn_health_checks=True)}
 # PostgreSQL plans a statement once for each connection, not at each page; a PgBouncer in transaction mode forbids it
-if env.boolean("STORYLOOP_PREPARED_STATEMENTS", True):
+if env.boolean("STORYLOOP_PREPARED_STATEMENTS"):
     prepared: dict[str, Any] = {"server_side_binding": True, "prepare_threshold": 3}
     DATABASES["default"]["OPTIONS"] = {**prepared, **DATABASES["default"].get("OPTIONS", {})}
 if DATABASES["default"].get("ENGINE") != "django.db.backends.postgresql":
@@ -121,13 +123,13 @@ LOGOUT_REDIRECT_URL = "log_in"
 LANGUAGE_CODE = "en"
 LANGUAGES = [("en", "English"), ("zh-hans", "简体中文")]
 LOCALE_PATHS = [BASE_DIR / "locale"]
-TIME_ZONE = env.text("STORYLOOP_TIME_ZONE", "UTC")
+TIME_ZONE = env.text("STORYLOOP_TIME_ZONE")
 USE_TZ = True
 
 STATIC_URL = "static/"
 STATIC_ROOT = VAR_DIR / "static"
 STATICFILES_DIRS = [BASE_DIR / "static"]
-STORAGES = {
+STORAGES: dict[str, dict[str, Any]] = {  # "models" follows below
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
 }
@@ -159,7 +161,7 @@ def _conninfo() -> str:
 
 
 # By default the queue lives in the same PostgreSQL (kombu's pgmq transport, docs/adr/0002).
-CELERY_BROKER_URL = env.text("CELERY_BROKER_URL", "pgmq://")
+CELERY_BROKER_URL = env.secret("CELERY_BROKER_URL") or "pgmq://"
 CELERY_BROKER_TRANSPORT_OPTIONS = (
     {"conn_string": _conninfo(), "init_extension": False, "polling_interval": 0.2, "wait_time_seconds": 0}
     if CELERY_BROKER_URL.startswith("pgmq")
@@ -181,7 +183,7 @@ CELERY_TASK_REJECT_ON_WORKER_LOST = True
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 # What this machine's worker claims; "": what it has the hardware for (docs/workers.md).
-QUEUES = [name.strip() for name in env.text("STORYLOOP_QUEUES", "").split(",") if name.strip()]
+QUEUES = [name.strip() for name in env.text("STORYLOOP_QUEUES").split(",") if name.strip()]
 if unknown := [name for name in QUEUES if name not in queues.QUEUES]:
     raise env.BadEnvironment(f"STORYLOOP_QUEUES has {unknown[0]!r}: it may have {', '.join(queues.QUEUES)}")
 CELERY_BEAT_SCHEDULE = {
@@ -203,17 +205,17 @@ else:
     EMAIL_BACKEND = "django.core.mail.backends.dummy.EmailBackend"
 MAIL_SERVER = bool(mail)
 EMAIL_TIMEOUT = 10
-DEFAULT_FROM_EMAIL = env.text("STORYLOOP_EMAIL_FROM", "storyloop@localhost")
-SITE_URL = env.text("STORYLOOP_URL", "").rstrip("/")  # begins the links in messages
+DEFAULT_FROM_EMAIL = env.text("STORYLOOP_EMAIL_FROM")
+SITE_URL = env.text("STORYLOOP_URL").rstrip("/")  # begins the links in messages
 if SITE_URL:
     env.site("STORYLOOP_URL", SITE_URL)
 # Served over https (docs/security.md): browsers never speak http to it, and its cookies are its own.
 HTTPS = env.boolean("STORYLOOP_HTTPS", SITE_URL.startswith("https://"))
-BEHIND_PROXY = env.boolean("STORYLOOP_BEHIND_PROXY", False)
+BEHIND_PROXY = env.boolean("STORYLOOP_BEHIND_PROXY")
 if HTTPS:
     SECURE_SSL_REDIRECT = True
     SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$", r"^metrics$"]
-    SECURE_HSTS_SECONDS = env.integer("STORYLOOP_HSTS_SECONDS", 365 * 24 * 3600)
+    SECURE_HSTS_SECONDS = env.integer("STORYLOOP_HSTS_SECONDS")
     SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = True
     SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = LANGUAGE_COOKIE_SECURE = True
     # a browser takes such a name from this host alone, over https, for all paths (static/*.js read the second)
@@ -223,60 +225,56 @@ if HTTPS:
         CSRF_TRUSTED_ORIGINS = ["{0.scheme}://{0.netloc}".format(urlsplit(SITE_URL))]
 if BEHIND_PROXY:  # only where nobody but the proxy reaches the web server: anybody can send the header
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
-PRIVATE_WEBHOOKS = env.boolean("STORYLOOP_PRIVATE_WEBHOOKS", False)
+PRIVATE_WEBHOOKS = env.boolean("STORYLOOP_PRIVATE_WEBHOOKS")
 
 # Where models live, and the model that everything begins with ("" means: make the demo writer).
 MODEL_DIR = env.path("STORYLOOP_MODEL_DIR", VAR_DIR / "models")
-BASE_MODEL = env.text("STORYLOOP_BASE_MODEL", "")
-WRITER_CACHE = env.path("STORYLOOP_WRITER_CACHE", BASE_DIR / "var" / "writers")
+BASE_MODEL = env.optional_path("STORYLOOP_BASE_MODEL")
+WRITER_CACHE = env.path("STORYLOOP_WRITER_CACHE", (VAR_DIR if INSTALLED else BASE_DIR / "var") / "writers")
 EXPORT_DIR = env.path("STORYLOOP_EXPORT_DIR", VAR_DIR / "exports")
 IMPORT_DIR = VAR_DIR / "imports"  # uploads between their check and their import
-API_PER_MINUTE = env.integer("STORYLOOP_API_PER_MINUTE", 600)  # requests of a token; 0: no limit
-IMPORT_MAX_MB = env.integer("STORYLOOP_IMPORT_MAX_MB", 50, at_least=1)
+# Where machines that share no folder keep what they share (docs/adr/0017); "": in these folders.
+MODEL_STORE = env.text("STORYLOOP_MODEL_STORE").rstrip("/")
+MODEL_CACHE_GB = env.integer("STORYLOOP_MODEL_CACHE_GB")
+STORAGES["models"] = model_store.storage(MODEL_STORE, MODEL_DIR)
+API_PER_MINUTE = env.integer("STORYLOOP_API_PER_MINUTE")  # requests of a token; 0: no limit
+IMPORT_MAX_MB = env.integer("STORYLOOP_IMPORT_MAX_MB")
 # For manage.py push_policy alone.
-HUB_ENDPOINT = env.text("STORYLOOP_HUB_ENDPOINT", "https://huggingface.co")
+HUB_ENDPOINT = env.text("STORYLOOP_HUB_ENDPOINT")
 env.server("STORYLOOP_HUB_ENDPOINT", HUB_ENDPOINT, key="STORYLOOP_HUB_TOKEN")
-HUB_TOKEN = env.text("STORYLOOP_HUB_TOKEN", "")
+HUB_TOKEN = env.secret("STORYLOOP_HUB_TOKEN")
 if HUB_TOKEN and HUB_ENDPOINT.startswith("http:") and urlsplit(HUB_ENDPOINT).hostname not in ("127.0.0.1", "localhost"):
     raise env.BadEnvironment(f"STORYLOOP_HUB_ENDPOINT is {HUB_ENDPOINT}: the token would be read on the way; say https")
 
 # What writes the stories (docs/generation.md).
-ENGINE = env.text("STORYLOOP_ENGINE", "transformers")
-if ENGINE not in ENGINES:
-    raise env.BadEnvironment(f"STORYLOOP_ENGINE is {ENGINE!r}: it may be {', '.join(ENGINES)}")
-VLLM_URLS = [url.strip() for url in env.text("STORYLOOP_VLLM_URLS", "").split(",") if url.strip()]
+ENGINE = env.choice("STORYLOOP_ENGINE")
+VLLM_URLS = [url.strip() for url in env.text("STORYLOOP_VLLM_URLS").split(",") if url.strip()]
 if ENGINE == VLLM_SERVER and not VLLM_URLS:
     raise env.BadEnvironment("STORYLOOP_VLLM_URLS is not set: name the servers of vllm-server, with commas between")
 for url in VLLM_URLS:
     env.server("STORYLOOP_VLLM_URLS", url)
-VLLM_API_KEY = env.text("STORYLOOP_VLLM_API_KEY", "")
-VLLM_PYTHON = env.location("STORYLOOP_VLLM_PYTHON", BASE_DIR / ".venv-vllm" / "bin" / "python")
-VLLM_GPU_MEMORY = env.integer("STORYLOOP_VLLM_GPU_MEMORY", 90, at_least=1)  # percent
-if VLLM_GPU_MEMORY > 100:
-    raise env.BadEnvironment(f"STORYLOOP_VLLM_GPU_MEMORY is {VLLM_GPU_MEMORY}: say percent, 1 to 100")
-VLLM_MAX_MODEL_LEN = env.integer("STORYLOOP_VLLM_MAX_MODEL_LEN", 0)
-VLLM_PATIENCE = env.integer("STORYLOOP_VLLM_PATIENCE", 120, at_least=1)  # seconds without any server that answers
+VLLM_API_KEY = env.secret("STORYLOOP_VLLM_API_KEY")
+VLLM_PYTHON = env.location(
+    "STORYLOOP_VLLM_PYTHON", (VAR_DIR / "venv-vllm" if INSTALLED else BASE_DIR / ".venv-vllm") / "bin" / "python"
+)
+VLLM_GPU_MEMORY = env.integer("STORYLOOP_VLLM_GPU_MEMORY")  # percent
+VLLM_MAX_MODEL_LEN = env.integer("STORYLOOP_VLLM_MAX_MODEL_LEN")
+VLLM_PATIENCE = env.integer("STORYLOOP_VLLM_PATIENCE")  # seconds without any server that answers
 
-STORIES_PER_PROMPT = env.integer("STORYLOOP_STORIES_PER_PROMPT", 4, at_least=3)
-if STORIES_PER_PROMPT > 5:
-    raise env.BadEnvironment("STORYLOOP_STORIES_PER_PROMPT may be 3, 4 or 5: more are not read with care")
-MAX_STORY_TOKENS = env.integer("STORYLOOP_MAX_STORY_TOKENS", 256, at_least=16)
-PLACES_PER_COMPARISON = env.integer("STORYLOOP_PLACES_PER_COMPARISON", 3, at_least=1)
-RESERVATION_MINUTES = env.integer("STORYLOOP_RESERVATION_MINUTES", 60, at_least=1)
+STORIES_PER_PROMPT = env.integer("STORYLOOP_STORIES_PER_PROMPT")
+MAX_STORY_TOKENS = env.integer("STORYLOOP_MAX_STORY_TOKENS")
+PLACES_PER_COMPARISON = env.integer("STORYLOOP_PLACES_PER_COMPARISON")
+RESERVATION_MINUTES = env.integer("STORYLOOP_RESERVATION_MINUTES")
 # how long a worker may be silent until another takes its round
-LEASE_SECONDS = env.integer("STORYLOOP_LEASE_SECONDS", 30, at_least=5)
-MIN_JUDGEMENTS_FOR_WIN_RATE = env.integer("STORYLOOP_MIN_JUDGEMENTS", 20, at_least=1)
+LEASE_SECONDS = env.integer("STORYLOOP_LEASE_SECONDS")
+MIN_JUDGEMENTS_FOR_WIN_RATE = env.integer("STORYLOOP_MIN_JUDGEMENTS")
 
 # /metrics, for Prometheus (docs/running.md). Without a token there is none.
-METRICS_TOKEN = env.secret("STORYLOOP_METRICS_TOKEN", at_least=20)
+METRICS_TOKEN = env.secret("STORYLOOP_METRICS_TOKEN")
 
 # How the processes log (docs/running.md, config/logs.py).
-LOG_FORMAT = env.text("STORYLOOP_LOG_FORMAT", "line")
-if LOG_FORMAT not in ("line", "json"):
-    raise env.BadEnvironment(f"STORYLOOP_LOG_FORMAT is {LOG_FORMAT!r}: it may be line, json")
-LOG_LEVEL = env.text("STORYLOOP_LOG_LEVEL", "INFO").upper()
-if LOG_LEVEL not in ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"):
-    raise env.BadEnvironment(f"STORYLOOP_LOG_LEVEL is {LOG_LEVEL!r}: it may be DEBUG, INFO, WARNING, ERROR, CRITICAL")
+LOG_FORMAT = env.choice("STORYLOOP_LOG_FORMAT")
+LOG_LEVEL = env.choice("STORYLOOP_LOG_LEVEL")
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,

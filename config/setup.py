@@ -17,6 +17,7 @@ from generation.models import Policy, Prompt, RunState
 from generation.policies import register_policy
 from generation.prompts import import_prompts
 from generation.runs import missing_count
+from generation.stores.places import apart, is_kept
 
 SHIPPED_PROMPTS = settings.BASE_DIR / "generation" / "data" / "shipped_prompts.jsonl"
 BASE_NAME = "base"
@@ -51,6 +52,8 @@ def prepare(
 
 def _check_base(policy: Policy, say: Callable[[str], None]) -> None:
     began_with = policy.lineage()[-1].path
+    if apart() and is_kept(began_with):
+        return  # it lies in the model store: from which folder it came is not known any more
     if settings.BASE_MODEL and began_with != str(base_model(say)):
         raise SetupFailed(
             f"This installation began with another base model, {began_with}. For {settings.BASE_MODEL} give it a "

@@ -83,7 +83,7 @@ class SimulatedRounds(BaseCommand):
         raise NotImplementedError
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--rounds", type=int, default=self.rounds)
+        parser.add_argument("--rounds", type=int, default=self.rounds, help="one after another")
         parser.add_argument("--seed", type=int, default=0, help="another gives another run")
         parser.add_argument("--json", type=Path, metavar="PATH", help="write the figures here, too")
 

@@ -23,6 +23,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from annotate.permissions import expert_of
 from config.accounts import has_second_factor
+from config.audit.entries import throttled
 from config.forms_accounts import AcceptForm, LeaveForm, LogInForm, NameForm
 from config.invitations import InvitationOver, NameTaken, accept_invitation, find_invitation
 from config.leaving import CannotLeave, leave, personal_data
@@ -53,6 +54,7 @@ def log_in(request: HttpRequest) -> HttpResponseBase:
     try:
         user = get_adapter().authenticate(request, **who, password=form.cleaned_data["password"])
     except ValidationError:
+        throttled(who["username"], request)
         return _log_in_page(request, form, onward, too_often=True, status=429)
     if user is None:
         form.add_error(None, "")

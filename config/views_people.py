@@ -14,6 +14,7 @@ from django.views.decorators.http import require_POST, require_safe
 from config import invitations
 from config import people as accounts
 from config.forms_people import InvitationForm, PartForm
+from config.invitation_mail import NotSent, send_invitation
 from config.models import Invitation
 from generation.permissions import AdminRequest, admin_required
 
@@ -37,8 +38,11 @@ def invite(request: AdminRequest) -> HttpResponse:
     if not form.is_valid():
         return _people_page(request, form, status=422)
     values = {**form.cleaned_data, "days": int(form.cleaned_data["days"])}
+    wanted = values.pop("send", False) and bool(values["email"])
     made, token = invitations.make_invitation(**values, by=request.user)
-    return _people_page(request, InvitationForm(), made=made, link=invitations.link_of(token, site=_site(request)))
+    link = invitations.link_of(token, site=_site(request))
+    sent = _sent(request, made, link) if wanted else None
+    return _people_page(request, InvitationForm(), made=made, link=link, sent=sent)
 
 
 @admin_required
@@ -96,9 +100,19 @@ def remove_second_factor(request: AdminRequest, number: int) -> HttpResponse:
     return redirect("show_person", number)
 
 
+def _sent(request: AdminRequest, made: Invitation, link: str) -> bool:
+    try:
+        send_invitation(made, link=link)
+    except NotSent as error:
+        messages.error(request, str(error))
+        return False
+    return True
+
+
 def _people_page(
-    request: AdminRequest, form: InvitationForm, *, made: Invitation | None = None, link: str = "", status: int = 200
-) -> HttpResponse:
+    request: AdminRequest, form: InvitationForm, *, made: Invitation | None = None, link: str = "",
+    sent: bool | None = None, status: int = 200,
+) -> HttpResponse:  # fmt: skip
     invited = Invitation.objects.select_related("made_by", "used_by")
     search = request.GET.get("search", "").replace("\x00", "").strip()[:100]
     context = {
@@ -106,6 +120,7 @@ def _people_page(
         "search": search,
         "made": made,
         "link": link,
+        "sent": sent,
         "page": Paginator(accounts.people(search), EACH_PAGE).get_page(request.GET.get("page")),
         "open": invited.usable(),
         "past": invited.exclude(pk__in=Invitation.objects.usable().values("pk"))[:PAST],

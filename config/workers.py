@@ -158,5 +158,5 @@ def unseen_policy() -> Iterator[str]:
     from generation.models import Policy
 
     current = Policy.objects.current()
-    if current and not current.weights_deleted_at and not Path(current.path).is_dir():
+    if current and not current.weights_deleted_at and not current.directory.is_dir():
         yield f"The policy in use, {current.name}, lies in {current.path}: this machine does not see it. See {DOCS}."

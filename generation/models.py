@@ -8,6 +8,9 @@ from django.db import models
 from django.db.models import F, Q
 from django.utils.translation import gettext_lazy as _
 
+from generation.stores.fields import StoredPath
+from generation.stores.folders import seen
+
 
 class Language(models.TextChoices):
     ENGLISH = "en", _("English")
@@ -59,8 +62,8 @@ class Policy(models.Model):
 
     name = models.CharField(max_length=80, unique=True)
     parent = models.ForeignKey("self", null=True, blank=True, on_delete=models.PROTECT, related_name="children")
-    path = models.TextField(help_text="directory of the full weights (an adapter's, merged into its base)")
-    adapter_path = models.TextField(blank=True, help_text="directory of the PEFT adapter that was merged, if any")
+    path = StoredPath(help_text="directory of the full weights (an adapter's, merged into its base)")
+    adapter_path = StoredPath(blank=True, help_text="directory of the PEFT adapter that was merged, if any")
     weights_hash = models.CharField(max_length=64)
     adapter_hash = models.CharField(max_length=64, blank=True, db_default="", help_text="of the adapter's files")
     is_current = models.BooleanField(default=False)
@@ -88,8 +91,8 @@ class Policy(models.Model):
 
     @property
     def directory(self) -> Path:
-        """Of the full weights."""
-        return Path(self.path)
+        """Of the full weights; what can be read without loading them, where they lie in a store (stores/folders.py)."""
+        return seen(Path(self.path))
 
     def lineage(self) -> "list[Policy]":
         """This policy, its parent, and so on to the base model."""

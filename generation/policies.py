@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from django.conf import settings
 from django.db import transaction
 from django.utils.formats import date_format
 from django.utils.translation import gettext as _
@@ -9,6 +10,8 @@ from django.utils.translation import gettext as _
 from generation.engines.values import EngineError, adapter_hash, weights_hash
 from generation.engines.whole import require_whole
 from generation.models import Policy
+from generation.stores.folders import publish
+from generation.stores.places import apart, is_kept
 
 
 def require_weights(policy: Policy) -> None:
@@ -20,15 +23,30 @@ def require_weights(policy: Policy) -> None:
         )
 
 
-@transaction.atomic
 def register_policy(*, name: str, path: Path, adapter_path: Path | None = None, parent: Policy | None = None) -> Policy:
     """The policy for these weights, new or known. EngineError if `path` is not a whole model's directory,
-    or the name belongs to other weights.
+    or the name belongs to other weights. StoreFault, OSError if they cannot be put into the model store.
 
     The first policy of all becomes the current one. Weights that were deleted and are back are used again.
     """
     require_whole(path)
     found = weights_hash(path)
+    if adapter_path:
+        publish(adapter_path)
+    return _register(name, _published(path, found), found, adapter_path, parent)
+
+
+def _published(path: Path, found: str) -> Path:
+    """Where the weights lie from now on: of those from outside of this installation, the store has a copy."""
+    if not apart():
+        return path
+    place = path if is_kept(path) else Path(settings.MODEL_DIR) / f"base-{found[:24]}"
+    publish(place, source=path)
+    return place
+
+
+@transaction.atomic
+def _register(name: str, path: Path, found: str, adapter_path: Path | None, parent: Policy | None) -> Policy:
     policy, new = Policy.objects.get_or_create(
         name=name,
         defaults={

@@ -17,26 +17,28 @@ from django.conf import settings
 from generation.engines.adapters import CONFIG as ADAPTER_CONFIG
 from generation.engines.values import EngineError
 from generation.models import Policy
+from generation.stores.folders import Stored, seen
+from generation.stores.manifest import CARD, goes_along, is_notice
 
-CARD = "README.md"
-# what transformers, peft and vLLM read; no code and nothing that is unpickled
-SUFFIXES = {".safetensors", ".json", ".jinja", ".txt", ".model", ".tiktoken"}
-NOTICES = ("LICENSE", "NOTICE", "COPYING")
 CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A file of a download: from the disk, or `content` made for it. size: bytes."""
+    """A file of a download: from the disk, from the model store, or `content` made for it. size: bytes."""
 
     name: str
     size: int
     modified: int
     source: Path | None = None
     content: bytes = b""
+    stored: Stored | None = None
 
     def chunks(self, start: int = 0) -> Iterator[bytes]:
         """Its bytes from `start`. OSError if the file has become shorter meanwhile: what was said cannot be sent."""
+        if self.stored:
+            yield from self.stored.chunks(start)
+            return
         if self.source is None:
             yield self.content[start:]
             return
@@ -58,9 +60,9 @@ def entries(directory: Path, card: str, *, base_name: str = "", origin: Path | N
     the folder of the model that it all began with, whose license has to go along.
     """
     try:
-        files = [path for path in sorted(directory.iterdir()) if path.is_file() and _goes_along(path)]
-        if origin and origin.is_dir() and not any(map(_is_notice, files)):
-            files += [path for path in sorted(origin.iterdir()) if path.is_file() and _is_notice(path)]
+        files = [path for path in sorted(directory.iterdir()) if path.is_file() and goes_along(path)]
+        if origin and origin.is_dir() and not any(map(is_notice, files)):
+            files += [path for path in sorted(origin.iterdir()) if path.is_file() and is_notice(path)]
     except OSError as error:
         raise EngineError(f"{directory} cannot be read ({error.strerror}): the weights are not there.") from error
     if not any(path.suffix == ".safetensors" for path in files):
@@ -68,7 +70,7 @@ def entries(directory: Path, card: str, *, base_name: str = "", origin: Path | N
     found = []
     for path in files:
         if path.name == ADAPTER_CONFIG and base_name:
-            found.append(_made(path.name, _with_base(path, base_name), path))
+            found.append(_made(path.name, _with_base(path.read_bytes(), base_name), path))
         else:
             status = path.stat()
             found.append(Entry(path.name, status.st_size, int(status.st_mtime), path))
@@ -76,20 +78,31 @@ def entries(directory: Path, card: str, *, base_name: str = "", origin: Path | N
     return [*found, _made(CARD, card.encode(), directory)]
 
 
-def _goes_along(path: Path) -> bool:
-    return path.suffix in SUFFIXES or _is_notice(path)
-
-
-def _is_notice(path: Path) -> bool:
-    return path.name.upper().startswith(NOTICES)
+def stored_entries(
+    found: Sequence[Stored], card: str, *, base_name: str = "", origin: Path | None = None
+) -> list[Entry]:
+    """The same of a folder in the model store: from whatever machine, the same bytes."""
+    made = max((one.made for one in found), default=0)
+    entries = []
+    for one in sorted(found, key=lambda one: one.name):
+        if one.name == ADAPTER_CONFIG and base_name:
+            content = _with_base(b"".join(one.chunks(0)), base_name)
+            entries.append(Entry(one.name, len(content), made, None, content))
+        elif goes_along(Path(one.name)):
+            entries.append(Entry(one.name, one.size, made, None, b"", one))
+    if not any(is_notice(Path(one.name)) for one in found) and origin and origin.is_dir():
+        for path in sorted(path for path in origin.iterdir() if is_notice(path)):
+            content = path.read_bytes()
+            entries.append(Entry(path.name, len(content), made, None, content))
+    return [*entries, Entry(CARD, len(card.encode()), made, None, card.encode())]
 
 
 def _made(name: str, content: bytes, like: Path) -> Entry:
     return Entry(name, len(content), int(like.stat().st_mtime), None, content)
 
 
-def _with_base(path: Path, name: str) -> bytes:
-    found = json.loads(path.read_text())
+def _with_base(content: bytes, name: str) -> bytes:
+    found = json.loads(content)
     return (json.dumps({**found, "base_model_name_or_path": name}, indent=2) + "\n").encode()
 
 
@@ -105,6 +118,8 @@ class Tar:
         for entry in found:
             header = _header(folder, entry)
             told.update(header + entry.content)
+            if entry.stored:
+                told.update(entry.stored.sha256.encode())
             if entry.source:
                 told.update(str(entry.source.stat().st_mtime_ns).encode())
             self._add(header)
@@ -180,7 +195,8 @@ def folders(policy: Policy) -> list[Path]:
 
 def size_of(policy: Policy) -> int:
     """Bytes of its files, wherever they lie; 0 if they are not there."""
-    return sum(map(size_of_folder, folders(policy)))
+    find = Path if policy.weights_deleted_at else seen  # no outline of what is gone
+    return sum(size_of_folder(find(folder)) for folder in folders(policy))
 
 
 def size_of_folder(path: Path | str) -> int:

@@ -11,9 +11,11 @@ from typing import Any
 from django.db import connection, transaction
 
 from generation.models import Language, Prompt, Split
+from generation.sql import among_texts
 
 FIELDS = ("text", "language", "theme", "story_type", "age_band", "split")
 MAX_TEXT = 4000
+AT_ONCE = 1_000  # rows of one statement: PostgreSQL takes 65,535 values
 STORING = 0x50726F6D70  # "Promp": the lock of who stores prompts
 
 Faults = list[tuple[int, str]]  # (place, what is wrong)
@@ -78,9 +80,9 @@ def _checked(given: Iterable[tuple[int, dict[str, Any], str]], of: str = "line")
 def _store(rows: list[Prompt]) -> Imported:
     with connection.cursor() as cursor:  # two at once with one text: the second finds it there
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [STORING])
-    found = Prompt.objects.filter(text__in=[row.text for row in rows])
+    found = Prompt.objects.filter(text__in=among_texts(row.text for row in rows))
     known = dict(found.values_list("text", "pk"))
-    new = Prompt.objects.bulk_create([row for row in rows if row.text not in known])
+    new = Prompt.objects.bulk_create([row for row in rows if row.text not in known], batch_size=AT_ONCE)
     ids = known | {row.text: row.pk for row in new}
     return Imported(new=len(new), known=len(known), ids=[ids[row.text] for row in rows])
 

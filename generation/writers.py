@@ -13,6 +13,7 @@ from generation.engines.values import EngineError, Weights, adapter_hash, combin
 from generation.engines.vllm_options import VllmOptions
 from generation.models import Policy
 from generation.policies import require_weights
+from generation.stores.folders import at_hand, hold
 
 log = logging.getLogger(__name__)
 
@@ -47,16 +48,19 @@ def engine_settings(name: str = "") -> EngineSettings:
 def writing_of(policy: Policy, engine: str = "") -> Writing:
     """The weights for the engine: merged for transformers; for vLLM the adapters of the policy's rounds on the
     base that they began with, so that one server's base serves every round. EngineError if they were deleted.
+
+    They lie on this machine until this process ends: not for the web, nor for a worker.
     """
     require_weights(policy)
-    merged = Writing(Weights(Path(policy.path), None, policy.weights_hash), frozenset({policy.weights_hash}))
-    if (engine or settings.ENGINE) == TRANSFORMERS:
-        return merged
-    try:
-        return _on_base(*_adapters(policy)) or merged
-    except EngineError as error:
-        log.warning("%s is written with its merged weights: %s", policy.name, error)
-        return merged
+    if (engine or settings.ENGINE) != TRANSFORMERS:
+        try:
+            if found := _on_base(*_adapters(policy)):
+                hold(found.weights.directory)
+                return found
+        except EngineError as error:
+            log.warning("%s is written with its merged weights: %s", policy.name, error)
+    hold(Path(policy.path))
+    return Writing(Weights(Path(policy.path), None, policy.weights_hash), frozenset({policy.weights_hash}))
 
 
 def announce_adapter(*, parent: Policy, adapter: Path) -> int:
@@ -72,7 +76,7 @@ def announce_adapter(*, parent: Policy, adapter: Path) -> int:
     chosen = engine_settings()
     try:
         writing = _on_base(root, [*adapters, (adapter, adapter_hash(adapter))])
-        if writing is None:
+        if writing is None or not writing.weights.directory.is_dir():
             return 0
         fleet = Fleet(
             writing.weights, chosen.urls, api_key=chosen.api_key, scratch=chosen.scratch, patience=1.0, reload=False
@@ -100,7 +104,9 @@ def server_weights(policy: Policy) -> Path:
     """
     require_weights(policy)
     root, adapters = _adapters(policy)
-    return Path(root.path if adapters else policy.path)
+    found = Path(root.path if adapters else policy.path)
+    hold(found)
+    return found
 
 
 def _adapters(policy: Policy) -> tuple[Policy, list[tuple[Path, str]]]:
@@ -114,6 +120,8 @@ def _adapters(policy: Policy) -> tuple[Policy, list[tuple[Path, str]]]:
             return one, found
         path = Path(one.adapter_path)
         try:
+            with at_hand([path]):  # small: it is fetched here, and not held
+                pass
             if not one.adapter_hash or adapter_hash(path) != one.adapter_hash:
                 break
         except EngineError:

@@ -1,8 +1,14 @@
 """Install what pyproject.toml asks for, at the pinned versions, with a line that moves while pip works.
 
 Usage: .venv/bin/python tools/install.py [EXTRA]
+
+With HASHES=1 in the environment each file must have a SHA-256 that locks/ names, and nothing else is installed. torch
+is apart: PyPI's build is for NVIDIA GPUs and in locks/cuda.txt; it is taken from there where there is such a GPU, or
+with TORCH=pypi. A build for the CPU comes from wherever pip is told to look: no list of ours can vouch for its files.
 """
 
+import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -25,12 +31,28 @@ def wanted(extra: str | None) -> list[str]:
 
 def main() -> int:
     extra = sys.argv[1] if sys.argv[1:] else None
+    if os.environ.get("HASHES", "") not in ("", "0"):
+        return from_locks(extra or "base")
     constraints = ROOT / "constraints.txt"
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as requirements:
         requirements.write("\n".join(wanted(extra)))
         requirements.flush()
         options = ["--constraint", str(constraints), "--requirement", requirements.name]
         return pip_install(sys.executable, *options, packages=pins(constraints))
+
+
+def from_locks(name: str) -> int:
+    """What locks/NAME.txt holds besides what is there, and for the base torch, too."""
+    hashed = ["--require-hashes", "--no-deps", "--requirement"]
+    lock, cuda = ROOT / "locks" / f"{name}.txt", ROOT / "locks" / "cuda.txt"
+    status = pip_install(sys.executable, *hashed, str(lock), packages=pins(lock))
+    if status or name != "base":
+        return status
+    if os.environ.get("TORCH") == "pypi" or shutil.which("nvidia-smi"):
+        return pip_install(sys.executable, *hashed, str(cuda), packages=pins(cuda))
+    torch = [line for line in wanted(None) if line.startswith("torch==")]
+    print("torch is compared with no hash: a build for the CPU is on no list (TORCH=pypi takes PyPI's, for GPUs).")
+    return pip_install(sys.executable, "--constraint", str(ROOT / "constraints.txt"), *torch, packages=1)
 
 
 def pins(path: Path) -> int:

@@ -14,21 +14,35 @@ from generation.engines import processes
 from generation.engines.values import EngineError
 from generation.models import Policy
 from generation.policies import require_weights
+from generation.stores.folders import hold, listed
+from generation.stores.places import apart, is_kept
 from training.model_card import model_card
 
 
-def full_entries(policy: Policy) -> list[policy_files.Entry]:
-    """The full weights: of a LoRA round, its adapter merged. EngineError if they are gone."""
+def full_entries(policy: Policy, *, here: bool = False) -> list[policy_files.Entry]:
+    """The full weights: of a LoRA round, its adapter merged. EngineError if they are gone.
+
+    here: as files of this machine, which are fetched from a model store apart and held until the process ends.
+    """
     require_weights(policy)
-    return policy_files.entries(policy.directory, model_card(policy), origin=_origin(policy))
+    return _entries(policy, policy.path, model_card(policy), here=here)
 
 
-def adapter_entries(policy: Policy) -> list[policy_files.Entry]:
+def adapter_entries(policy: Policy, *, here: bool = False) -> list[policy_files.Entry]:
     """The adapter alone, which stands on the weights of the policy before. EngineError if there is none."""
     _require_adapter(policy)
     base = policy.parent.name if policy.parent else ""
-    card = model_card(policy, adapter=True)
-    return policy_files.entries(Path(policy.adapter_path), card, base_name=base, origin=_origin(policy))
+    return _entries(policy, policy.adapter_path, model_card(policy, adapter=True), here=here, base_name=base)
+
+
+def _entries(policy: Policy, path: str, card: str, *, here: bool, base_name: str = "") -> list[policy_files.Entry]:
+    """From the model store where there is one: what this machine sees of it may be an outline."""
+    origin = _origin(policy)
+    if here:
+        hold(Path(path))
+    elif apart() and is_kept(path):
+        return policy_files.stored_entries(listed(Path(path)), card, base_name=base_name, origin=origin)
+    return policy_files.entries(Path(path), card, base_name=base_name, origin=origin)
 
 
 def _origin(policy: Policy) -> Path:
@@ -53,6 +67,7 @@ def _export_merged(policy: Policy, directory: Path) -> None:
         raise EngineError(_("%(policy)s has no policy before it to merge with.") % {"policy": policy.name})
     require_weights(policy.parent)
     policy_files.require_empty(directory)
+    hold(Path(policy.parent.path), Path(policy.adapter_path))
     directory.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
     try:

@@ -17,6 +17,7 @@ from generation.engines import processes, whole
 from generation.engines.faults import DISK_FULL, free_in, has_room, is_disk_full
 from generation.engines.values import EngineError
 from generation.models import Policy
+from generation.stores.faults import StoreFault
 from training.dpo.settings import OUT_OF_MEMORY
 
 WORDS = {
@@ -53,6 +54,22 @@ WORDS = {
         "%(path)s cannot be seen by the worker on %(host)s. If it lies on another machine, mount the folder that they "
         "share there, at the same path (%(setting)s, docs/workers.md); if it was moved, put it back. Then resume the "
         "round."
+    ),
+    "store_unreachable": _(
+        "The model store %(store)s does not answer (%(error)s). Nothing is lost: check the network and the store, then "
+        "resume the round."
+    ),
+    "store_refused": _(
+        "The model store %(store)s refuses the worker's machine (%(error)s). Check its settings and its key "
+        "(STORYLOOP_MODEL_STORE, STORYLOOP_S3_ACCESS_KEY; manage.py doctor tries them), then resume the round."
+    ),
+    "store_missing": _(
+        "The model store %(store)s has no whole %(key)s. Put it back there (manage.py publish_models, on a machine "
+        "that has it), then resume the round."
+    ),
+    "store_damaged": _(
+        "%(file)s in the model store %(store)s is not what was stored: its SHA-256 differs. Put it back there "
+        "(manage.py publish_models --again, on a machine that has it whole), then resume the round."
     ),
     "older_worker": _(
         "A worker on %(host)s runs Storyloop %(worker)s, this round was launched by %(round)s: update that worker "
@@ -121,7 +138,9 @@ def of_writing(line: dict[str, Any]) -> str:
 
 
 def of_error(error: Exception) -> str:
-    """Its words; a Said if it was raised with one."""
+    """Its words; a Said if it was raised with one, or has a code for one."""
+    if isinstance(error, StoreFault):
+        return said(error.code, **error.values)
     return error.args[0] if error.args and isinstance(error.args[0], Said) else str(error)
 
 

@@ -26,6 +26,7 @@ from annotate.pairs import PreferencePair, story_of
 from generation.engines.loading import context_length
 from generation.engines.values import EngineError
 from generation.models import Policy
+from generation.stores import single
 from training import imported
 from training.dpo.settings import DPOSettings
 from training.dpo.shapes import memory, shapes
@@ -157,7 +158,7 @@ def _frame(policy: Policy) -> int:
 def estimate(policy: Policy, settings: dict[str, Any], parts: list[Work]) -> Estimate:
     """Of a round from `policy`. parts: of each stage, or of the whole. Raises EngineError if its model cannot be
     read."""
-    model = Path(policy.path)
+    model = policy.directory
     limit = min(context_length(model), DPOSettings().max_tokens)  # says what is missing, too
     found = shapes(model)
     trainer = DPOSettings(**{name: settings[name] for name in TRAINER_SETTINGS if name in settings})
@@ -194,7 +195,12 @@ def tokens_a_second(parameters: int, device: str) -> tuple[float, int | None]:
     for last in Round.objects.exclude(result=None).select_related("policy", "result")[:5]:
         assert last.result is not None
         out = Path(last.result.path).parent
-        lines = [line for path in metric_files(last, out) for line in read_lines(path) if "tokens_per_second" in line]
+        lines = [
+            line
+            for path in metric_files(last, out)
+            for line in read_lines(single.find(path))
+            if "tokens_per_second" in line
+        ]
         seconds = tokens = 0.0
         before = 0
         for line in lines:
@@ -202,7 +208,7 @@ def tokens_a_second(parameters: int, device: str) -> tuple[float, int | None]:
             before = line["num_tokens"]
             tokens, seconds = tokens + new, seconds + new / max(line["tokens_per_second"], 1e-9)
         try:
-            size = shapes(Path(last.policy.path)).parameters
+            size = shapes(last.policy.directory).parameters
         except (OSError, ValueError, EngineError):
             continue
         if seconds:

@@ -13,6 +13,8 @@ from django.utils.translation import gettext as _
 
 from generation import policy_files
 from generation.models import Policy
+from generation.stores.folders import delete as delete_stored
+from generation.stores.places import apart
 from training.models import Round, State
 from training.weights import LEFT_BY_TRAINING, CannotDelete
 
@@ -54,6 +56,10 @@ def delete_leftovers(*, round_id: int, by: User | None = None) -> int:
         check_delete(shown)
         if not shown.checkpoint_deleted_at:
             Round.objects.filter(pk=round_id).update(checkpoint_deleted_at=timezone.now())
+    kept = _of_policies()
+    for folder in (shown.folder / "policy", shown.folder / "merged"):
+        if folder not in kept:  # published by a worker that was killed before it registered it
+            delete_stored(folder)
     freed = policy_files.delete(files_of(shown))
     log.info("round %s: %d bytes of its checkpoint deleted by %s", shown.number, freed, by or "a command")
     return freed
@@ -64,5 +70,6 @@ def check_delete(shown: Round) -> None:
     if shown.state not in (State.FAILED, State.CANCELLED):
         said = _("Round %(number)d is %(state)s: only of a round that failed or was cancelled is a checkpoint left.")
         raise CannotDelete(said % {"number": shown.number, "state": shown.get_state_display()})
-    if not files_of(shown):
+    # with a model store apart they lie on the machine that trained, which clears them away (training/clearing.py)
+    if not files_of(shown) and not (apart() and not shown.checkpoint_deleted_at):
         raise CannotDelete(_("Round %(number)d has left nothing to delete.") % {"number": shown.number})

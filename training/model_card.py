@@ -16,6 +16,7 @@ from annotate.models import Origin
 from annotate.winrates import WinRate, win_rate
 from generation.licenses import stated_license
 from generation.models import Policy
+from generation.stores import single
 from generation.summaries import MEASURES, summarise
 from training.dashboard.measured import measure_text
 from training.models import Round
@@ -164,7 +165,7 @@ def _voters(path: str, sha256: str) -> Counter[str] | None:
     A frozen file never changes."""
     found: Counter[str] = Counter()
     try:
-        with Path(path).open() as file:
+        with single.find(Path(path)).open() as file:
             for line in file:
                 pair = json.loads(line)
                 if origin := origin_of(pair):

@@ -1,6 +1,7 @@
 """What admins read about policies."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from django.db.models import Q
@@ -8,6 +9,7 @@ from django.db.models import Q
 from annotate.winrates import WinRate, win_rate
 from generation import policy_files
 from generation.models import Policy
+from generation.stores.folders import seen
 from training.changes import PolicyChange
 from training.model_card import license_of, model_card
 from training.models import Round
@@ -58,8 +60,8 @@ def page(policy: Policy) -> dict[str, Any]:
         "changes": changes.select_related("policy", "before", "by"),
         "next_rounds": policy.rounds.order_by("number"),
         "has_adapter": bool(policy.adapter_path) and not policy.weights_deleted_at,
-        "full_size": policy_files.size_of_folder(policy.path),
-        "adapter_size": policy_files.size_of_folder(policy.adapter_path),
+        "full_size": policy_files.size_of_folder(policy.directory),
+        "adapter_size": policy_files.size_of_folder(seen(Path(policy.adapter_path))) if policy.adapter_path else 0,
         "against_roll_back": _reason(check_roll_back, policy, CannotRollBack),
         "against_deleting": _reason(check_delete, policy, CannotDelete),
         "freed": freed_by_deleting(policy),

@@ -10,7 +10,6 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from django.db.models import Count, Max
@@ -170,7 +169,7 @@ def dry_run(launch: Launch) -> DryRun:
     problems = [problem] if problem else []
     if launch.settings.get("reference") == "base":
         try:
-            check_model_directory(Path(policy.lineage()[-1].path))
+            check_model_directory(policy.lineage()[-1].directory)
         except EngineError as error:
             problems.append(str(error))
     if found and found.short_of:
@@ -197,7 +196,7 @@ def estimated(
     except EngineError as error:
         return None, str(error)
     except (OSError, ValueError, KeyError) as error:
-        return None, _("The model in %(path)s cannot be read (%(error)s).") % {"path": policy.path, "error": error}
+        return None, _("The model in %(path)s cannot be read (%(error)s).") % {"path": policy.directory, "error": error}
 
 
 def summary_of(selection: Selection, policy: Policy) -> Summary:

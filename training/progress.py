@@ -23,6 +23,8 @@ from django.utils.translation import gettext as _
 from generation import runs
 from generation.models import WritingRun
 from generation.report import time_left
+from generation.stores import single
+from generation.stores.places import apart
 from training import alarms, tables
 from training.models import Alarm, Round, RoundMetric, State, Watched
 from training.tables import Cell, Chart, Column, Series, Table
@@ -232,19 +234,24 @@ def _log_of(shown: Round) -> Path:
     paths = {State.TRAINING: "trainer.log", State.WRITING: "writer.log"}
     if shown.state in paths:
         return shown.folder / paths[State(shown.state)]
+    if apart():  # on whatever machine
+        return shown.folder / ("writer.log" if shown.result_id else "trainer.log")
     found = [path for path in (shown.folder / name for name in paths.values()) if path.exists()]
     return max(found, key=lambda path: path.stat().st_mtime, default=shown.folder / "trainer.log")
 
 
 def log_tail(path: Path) -> str:
-    """Its last lines, as plain text; "" if there is none on this machine. However long it is, its end alone is read."""
-    try:
-        with path.open("rb") as file:
-            size = file.seek(0, 2)
-            file.seek(max(size - LOG_BYTES, 0))
-            text = file.read().decode(errors="replace")
-    except OSError:
-        return ""
+    """Its last lines, as plain text; "" if there is none. However long it is, its end alone is read."""
+    content = single.tail(path)
+    if content is None:
+        try:
+            with path.open("rb") as file:
+                size = file.seek(0, 2)
+                file.seek(max(size - LOG_BYTES, 0))
+                content = file.read()
+        except OSError:
+            return ""
+    text = content.decode(errors="replace")
     lines = (line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n"))  # a bar draws itself anew
     plain = (CONTROL.sub("", line).rstrip() for line in lines)
     return "\n".join(deque((line for line in plain if line), LOG_LINES))

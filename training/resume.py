@@ -12,6 +12,7 @@ from generation.engines.loading import check_model_directory
 from generation.engines.values import EngineError
 from generation.models import Policy
 from generation.policies import require_weights
+from generation.stores import single
 from training.ends import said
 from training.models import Round, State
 
@@ -111,7 +112,7 @@ def _check_export(shown: Round) -> None:
     if not shown.export_path:
         return  # it ended before they were frozen: it freezes those of now
     try:
-        with Path(shown.export_path).open("rb") as file:
+        with single.find(Path(shown.export_path)).open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise CannotResume(

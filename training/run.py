@@ -33,9 +33,12 @@ from generation.models import WritingRun
 from generation.policies import register_policy
 from generation.queues import TRAINING
 from generation.runs import cancel_of_policy, missing_count
+from generation.stores import single
+from generation.stores.folders import at_hand
 from generation.writers import announce_adapter
 from training import ends
 from training.alarms import check_alarms
+from training.clearing import clear_away
 from training.imported import freeze
 from training.launching import TRAINER_SETTINGS, trainer_stages
 from training.models import Round, RoundMetric, State
@@ -48,6 +51,8 @@ log = logging.getLogger(__name__)
 
 HEARTBEAT = 1.0  # seconds
 SAVING = 120.0  # seconds that a trainer which is cancelled has for its step and its checkpoint
+SHOWN_EVERY = 10.0  # seconds between looks of other machines at a log
+LOG_BYTES = 16_384
 KILLS_IN_PLACE = 3  # of a trainer or writer that does not get on between them
 METRICS = [field.name for field in RoundMetric._meta.concrete_fields if field.name not in ("id", "round", "step")]
 
@@ -112,6 +117,7 @@ def _freeze(current: Round, lease: Lease) -> None:
     selection = Selection.of(current.selection, simulated=current.include_simulated)
     path = settings.EXPORT_DIR / f"{current.folder.name}.jsonl"
     export = freeze(selection, current.policy, path)
+    single.put(export.path)
     lease.update(export_path=str(export.path), export_sha256=export.sha256, pair_count=export.count)
 
 
@@ -119,8 +125,26 @@ def _train(current: Round, lease: Lease) -> None:
     if current.result:
         return
     lease.update(state=State.TRAINING, done=0, total=0)
-    _check_export(current)
+    clear_away()
     out = current.folder
+    with at_hand(map(Path, _read_in_training(current))):
+        _train_here(current, lease, out)
+    name = f"round-{current.number}"
+    if current.method == "lora":
+        policy = register_policy(name=name, path=out / "merged", adapter_path=out / "policy", parent=current.policy)
+    else:
+        policy = register_policy(name=name, path=out / "policy", parent=current.policy)
+    lease.update(result=policy)
+
+
+def _read_in_training(current: Round) -> list[str]:
+    """Folders of the policies that the trainer loads."""
+    return [current.policy.path, *([current.policy.lineage()[-1].path] if current.reference == "base" else [])]
+
+
+def _train_here(current: Round, lease: Lease, out: Path) -> None:
+    """Train, and merge an adapter, in processes of this machine."""
+    _check_export(current)
     result = out / "policy"
     if not result.exists():
         ends.require_whole_weights(current.policy)
@@ -128,15 +152,11 @@ def _train(current: Round, lease: Lease) -> None:
         train = partial(_run, lease, trainer_command(current, out), out / "trainer.log", keep)
         _again_if_killed(train, partial(_position, out))
     _keep_missed_metrics(current, out)
-    name = f"round-{current.number}"
+    for path in filter(Path.exists, metric_files(current, out)):
+        single.put(path)
     if current.method == "lora":
         _announce(current, result)
-        policy = register_policy(
-            name=name, path=_merged(lease, current, out), adapter_path=result, parent=current.policy
-        )
-    else:
-        policy = register_policy(name=name, path=result, parent=current.policy)
-    lease.update(result=policy)
+        _merged(lease, current, out)
 
 
 def _announce(current: Round, adapter: Path) -> None:
@@ -152,7 +172,7 @@ def _announce(current: Round, adapter: Path) -> None:
 
 
 def _check_export(current: Round) -> None:
-    with Path(current.export_path).open("rb") as file:
+    with single.get(Path(current.export_path)).open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if digest != current.export_sha256:
         raise Ended(State.FAILED, ends.said("pairs_changed", path=current.export_path))
@@ -164,7 +184,7 @@ def trainer_command(current: Round, out: Path) -> list[str]:
     for name in TRAINER_SETTINGS:
         command += [f"--{name.replace('_', '-')}", str(getattr(current, name))]
     if current.reference == "base":
-        command += ["--reference", current.policy.lineage()[-1].path]
+        command += ["--reference", _read_in_training(current)[-1]]
     if current.stages:
         out.mkdir(parents=True, exist_ok=True)
         config = out / "stages.json"
@@ -173,13 +193,12 @@ def trainer_command(current: Round, out: Path) -> list[str]:
     return command
 
 
-def _merged(lease: Lease, current: Round, out: Path) -> Path:
+def _merged(lease: Lease, current: Round, out: Path) -> None:
     directory = out / "merged"
     if not directory.exists():
         command = [sys.executable, "-m", "training.dpo.merge", current.policy.path, str(out / "policy"), str(directory)]
         merge = partial(_run, lease, command, out / "trainer.log", lambda line: None)
         _again_if_killed(merge, directory.exists)
-    return directory
 
 
 def _keep_metrics(current: Round, lease: Lease, out: Path, line: str) -> None:
@@ -291,6 +310,7 @@ def _run(lease: Lease, command: Sequence[str], path: Path, on_line: Callable[[st
     """Run `command` while keeping the lease; give each line it prints to `on_line`. Raises Ended."""
     environment = {"STORYLOOP_ROUND_ID": str(lease.round_id)}  # its lines say which round they belong to
     process = processes.start(command, log=path, directory=settings.BASE_DIR, capture=True, environment=environment)
+    shown = time.monotonic()
     lines: queue.Queue[str | None] = queue.Queue()
     reader = threading.Thread(target=_read, args=(process.stdout, lines), daemon=True)
     reader.start()
@@ -300,6 +320,9 @@ def _run(lease: Lease, command: Sequence[str], path: Path, on_line: Callable[[st
                 on_line(line)
             else:
                 lease.update()
+            if time.monotonic() - shown > SHOWN_EVERY:
+                single.put_tail(path, LOG_BYTES)
+                shown = time.monotonic()
             if lease.cancel_requested():
                 processes.stop(process, grace=SAVING)
                 raise Ended(State.CANCELLED, ends.said("cancelled"))
@@ -309,6 +332,7 @@ def _run(lease: Lease, command: Sequence[str], path: Path, on_line: Callable[[st
         raise
     finally:
         processes.stop(process)
+        single.put_tail(path, LOG_BYTES)
     if status != 0:
         kind = Killed if status in (-signal.SIGKILL, LOST_DATABASE) else Ended
         raise kind(State.FAILED, ends.of_process(status, path))

@@ -6,6 +6,9 @@ from pathlib import Path
 from django.conf import settings
 
 from generation.runs import missing_count
+from generation.stores import single
+from generation.stores.folders import require
+from generation.stores.places import apart, is_kept
 from training.ends import Said, said
 from training.models import Round
 
@@ -15,11 +18,14 @@ class NotVisible(ValueError):
 
 
 def check_sight(current: Round) -> None:
-    """Raise NotVisible unless what the next part of the round reads is there. `policy` and `result` are loaded."""
-    if not current.result and current.export_path and not Path(current.export_path).is_file():
+    """Raise NotVisible, or StoreFault, unless what the next part of the round reads is there, or can be fetched.
+    `policy` and `result` are loaded."""
+    if not current.result and current.export_path and not single.get(Path(current.export_path)).is_file():
         raise NotVisible(_not_seen(current.export_path, "STORYLOOP_EXPORT_DIR"))
     for path in _folders(current):
-        if not Path(path).is_dir():
+        if apart() and is_kept(path):
+            require(Path(path))
+        elif not Path(path).is_dir():
             raise NotVisible(_not_seen(path, "STORYLOOP_MODEL_DIR"))
 
 

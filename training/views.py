@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 from django.conf import settings
 from django.contrib import messages
@@ -14,6 +15,7 @@ from django.views.decorators.http import require_POST, require_safe
 from annotate.models import Place
 from annotate.permissions import AdminRequest, admin_required
 from generation.models import Policy
+from generation.stores import single
 from training import report
 from training.described import lines_of
 from training.models import Proposal, Round
@@ -73,7 +75,7 @@ def download_pairs(request: HttpRequest, number: int) -> FileResponse:
     """The round's frozen export."""
     shown = _get_round(number)
     try:
-        file = open(shown.export_path, "rb")  # noqa: SIM115  FileResponse closes it
+        file = single.find(Path(shown.export_path)).open("rb")  # noqa: SIM115  FileResponse closes it
     except OSError as error:
         raise Http404 from error
     return FileResponse(file, as_attachment=True, filename=f"round-{number}-pairs.jsonl")

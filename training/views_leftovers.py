@@ -11,6 +11,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST
 
 from annotate.permissions import AdminRequest, admin_required
+from generation.engines.values import EngineError
 from training.leftovers import delete_leftovers
 from training.models import Round
 from training.weights import CannotDelete
@@ -35,7 +36,7 @@ def delete_and_say(request: HttpRequest, delete: Callable[[], int], done: str) -
         freed = delete()
     except CannotDelete as error:
         messages.error(request, str(error))
-    except OSError as error:
+    except (OSError, EngineError) as error:
         said = _("Not all could be deleted (%(error)s). Mend it, and delete again.")
         messages.error(request, said % {"error": error})
     else:

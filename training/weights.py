@@ -10,6 +10,9 @@ from django.utils.translation import gettext as _
 from generation import policy_files
 from generation.licenses import stated_license
 from generation.models import JudgeModel, Policy, WritingRun
+from generation.stores.folders import delete as delete_stored
+from generation.stores.folders import size_in_store
+from generation.stores.places import apart
 from training.models import Round
 
 LEFT_BY_TRAINING = (
@@ -35,7 +38,8 @@ def files_of(policy: Policy) -> list[Path]:
 
 def freed_by_deleting(policy: Policy) -> int:
     """Bytes. Of weights that were deleted: what an interrupted deletion has left."""
-    return policy_files.bytes_in(path for path in files_of(policy) if policy_files.is_ours(path))
+    here = policy_files.bytes_in(path for path in files_of(policy) if policy_files.is_ours(path))
+    return max(here, policy_files.size_of(policy)) if apart() and not policy.weights_deleted_at else here
 
 
 def delete_weights(*, policy_id: int) -> int:
@@ -53,7 +57,10 @@ def delete_weights(*, policy_id: int) -> int:
             # what only the folder says, and model cards of what came of it still need
             license = policy.license or stated_license(policy.directory)
             Policy.objects.filter(pk=policy.pk).update(weights_deleted_at=timezone.now(), license=license)
-    return policy_files.delete(files_of(policy))
+    stored = sum(map(size_in_store, policy_files.folders(policy)))
+    for folder in policy_files.folders(policy):
+        delete_stored(folder)
+    return max(policy_files.delete(files_of(policy)), stored)
 
 
 def check_delete(policy: Policy) -> None:

@@ -22,6 +22,7 @@ from annotate.models import Export, ExportState, Origin
 from annotate.permissions import AdminRequest, admin_required
 from annotate.selections import BadSelection, Selection
 from annotate.tasks import make_export_file
+from generation.engines.values import EngineError
 from generation.models import Language
 
 A_PAGE = 25
@@ -121,12 +122,12 @@ def check_import(request: HttpRequest) -> HttpResponse:
     try:
         key = uploads.keep(file)
         report = check_preferences(uploads.path_of(key, file.name), form.source())
-    except (BadImport, OSError) as error:
+    except (BadImport, EngineError, OSError) as error:
         form.add_error("file", str(error))
         return _imported_page(request, form, status=422)
     kept = {name: form.cleaned_data[name] for name in SourceForm.base_fields}
     if report.fault_count or not report.new:
-        uploads.path_of(key, file.name).unlink(missing_ok=True)
+        uploads.drop(key, file.name)
         return _imported_page(request, UploadForm(initial=kept), report=report, file_name=file.name)
     confirm = KeptForm(initial={**kept, "key": key, "file_name": file.name}, auto_id="id_kept_%s")
     return _imported_page(request, UploadForm(initial=kept), report=report, confirm=confirm, file_name=file.name)
@@ -150,7 +151,7 @@ def store_import(request: AdminRequest) -> HttpResponse:
     except BadImport as error:
         messages.error(request, str(error))
         return redirect("imported")
-    path.unlink(missing_ok=True)
+    uploads.drop(form.cleaned_data["key"], name)
     said = ngettext("%(n)d pair from %(origin)s is imported.", "%(n)d pairs from %(origin)s are imported.", report.new)
     messages.success(request, said % {"n": report.new, "origin": origin})
     return redirect("imported")

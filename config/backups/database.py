@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from django.conf import settings
 from django.db import connection
 from django.db.backends.utils import CursorWrapper
 from psycopg import sql
@@ -20,7 +21,8 @@ LEFT_OUT = ["--exclude-schema=pgmq", *(f"--exclude-table-data={table}" for table
 TABLES = "SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY 1"
 CLEAR = b"SET client_min_messages = warning; "
 CLEAR += b"DROP SCHEMA IF EXISTS pgmq CASCADE; DROP SCHEMA IF EXISTS public CASCADE; CREATE SCHEMA public;\n"
-PATHS = {"generation_policy": ("path", "adapter_path"), "training_round": ("export_path",)}
+POLICIES = "generation_policy"
+PATHS = {POLICIES: ("path", "adapter_path"), "training_round": ("export_path",)}
 
 
 class DatabaseFailed(RuntimeError):
@@ -51,11 +53,21 @@ class Snapshot:
     def policies(self) -> list[dict[str, Any]]:
         """Policies with weights, as they are stored: their columns are not the same in all versions."""
         query = "SELECT to_jsonb(p) FROM generation_policy p WHERE to_jsonb(p)->>'weights_deleted_at' IS NULL"
-        return [json.loads(row) for (row,) in self.rows(query)]
+        found = [json.loads(row) for (row,) in self.rows(query)]
+        for row in found:
+            row.update({name: _placed(row[name], settings.MODEL_DIR) for name in PATHS[POLICIES] if row.get(name)})
+        return found
 
     def exports(self) -> list[str]:
         """Paths of the pairs that rounds were trained on."""
-        return [path for (path,) in self.rows("SELECT export_path FROM training_round WHERE export_path <> ''")]
+        rows = self.rows("SELECT export_path FROM training_round WHERE export_path <> ''")
+        return [_placed(path, settings.EXPORT_DIR) for (path,) in rows]
+
+    def made_for_people(self) -> list[str]:
+        """Paths of the exports that were asked for on the page."""
+        if ("annotate_export",) not in self.rows(TABLES):
+            return []
+        return [_placed(path, settings.EXPORT_DIR) for (path,) in self.rows("SELECT path FROM annotate_export") if path]
 
     def at_work(self) -> list[int]:
         """Numbers of the rounds under way."""
@@ -145,6 +157,11 @@ def counts() -> dict[str, int]:
     """Rows by table, now."""
     with snapshot() as now:
         return now.counts()
+
+
+def _placed(path: str, folder: Path) -> str:
+    """A path of the database on this machine: those below the installation's folders are stored without them."""
+    return str(Path(folder) / path)
 
 
 def _count(table: str) -> str:

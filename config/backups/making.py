@@ -13,6 +13,10 @@ from django.utils import timezone
 
 from config.backups import client, database, files
 from config.backups.manifest import DATABASE, ELSEWHERE, EXPORTS, MODELS, Entry, Manifest, digest_of
+from generation.stores import single
+from generation.stores.faults import StoreFault
+from generation.stores.folders import at_hand
+from generation.stores.places import INNER, OUTLINES, apart
 from generation.version import VERSION
 
 CHECKPOINTS = ("checkpoint", "best")
@@ -39,9 +43,9 @@ def write_backup(target: Path, *, checkpoints: bool, say: Callable[[str], None])
     it. checkpoints: also of rounds that can still go on; without, such a round trains from its first step again.
     """
     _check_target(target)
-    with _appearing(target) as folder, database.snapshot() as now:
+    with _appearing(target) as folder, database.snapshot() as now, _fetched(now, say):
         places = _places(now.policies(), now.exports())
-        without = () if checkpoints else CHECKPOINTS
+        without = (INNER, OUTLINES, *(() if checkpoints else CHECKPOINTS))
         _check_room(folder, places, without)
         manifest = Manifest(
             storyloop=VERSION,
@@ -62,6 +66,21 @@ def write_backup(target: Path, *, checkpoints: bool, say: Callable[[str], None])
         manifest.missing = _missing(now, manifest)
         manifest.write(folder)
     return manifest
+
+
+@contextmanager
+def _fetched(now: database.Snapshot, say: Callable[[str], None]) -> Iterator[None]:
+    """What lies in a model store apart is on this machine while it is copied."""
+    named = [Path(policy[name]) for policy in now.policies() for name in ("path", "adapter_path") if policy.get(name)]
+    if apart():
+        say(f"Fetching from {settings.MODEL_STORE}")
+    try:
+        for path in (*now.exports(), *now.made_for_people()) if apart() else ():
+            single.find(Path(path))
+        with at_hand(named):
+            yield
+    except StoreFault as error:
+        raise CannotBackUp(f"{error} Nothing was backed up.") from error
 
 
 def _check_target(target: Path) -> None:

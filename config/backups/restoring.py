@@ -5,11 +5,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from django.conf import settings
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 from django.db.migrations.loader import MigrationLoader
 
 from config.backups import client, database, files, manifest
 from config.backups.manifest import DATABASE, ELSEWHERE, EXPORTS, MODELS, BadBackup, Manifest
+from generation.stores import single
+from generation.stores.faults import StoreFault
+from generation.stores.places import apart
 from generation.version import VERSION
 
 
@@ -39,7 +42,21 @@ def restore_backup(folder: Path, *, replace: bool, say: Callable[[str], None]) -
         raise database.DatabaseFailed(f"The rows of {', '.join(wrong)} are not as many as were dumped.")
     say("Bringing the database to this version")
     call_command("migrate", verbosity=0)
+    _publish(say)
     return moved
+
+
+def _publish(say: Callable[[str], None]) -> None:
+    """What other machines have to see goes into the model store, if there is one apart."""
+    if not apart():
+        return
+    say(f"Publishing to {settings.MODEL_STORE}")
+    try:
+        for path in sorted(Path(settings.EXPORT_DIR).iterdir()):
+            single.put(path)
+        call_command("publish_models", verbosity=0)
+    except (CommandError, StoreFault, OSError) as error:
+        say(f"Not all is in the model store: {error} Mend it, then give manage.py publish_models.")
 
 
 def checked(folder: Path, say: Callable[[str], None]) -> Manifest:

@@ -49,6 +49,7 @@ class Page:
     action: str
     hidden: Mapping[str, str]
     count: int
+    draft: str = ""  # where what is entered so far is kept
 
     @classmethod
     def read(cls, body: str) -> "Page":
@@ -57,8 +58,8 @@ class Page:
             raise Unexpected("a page without a comparison: " + " ".join(re.sub("<[^>]*>", " ", body).split())[-200:])
         inputs = [dict(ATTRIBUTE.findall(tag)) for tag in INPUT.findall(found[2])]
         hidden = {given["name"]: html.unescape(given.get("value", "")) for given in inputs if "name" in given}
-        action = html.unescape(dict(ATTRIBUTE.findall(found[1]))["action"])
-        return cls(action, hidden, len(BEST.findall(found[2])))
+        said = {name: html.unescape(value) for name, value in ATTRIBUTE.findall(found[1])}
+        return cls(said["action"], hidden, len(BEST.findall(found[2])), said.get("data-draft", ""))
 
     def answered(self, chance: random.Random) -> str:
         best, worst = chance.sample(range(1, self.count + 1), 2)
@@ -82,10 +83,14 @@ class Times:
 
 
 class Browser:
-    """Cookies, one connection that is kept open, and a page at a time."""
+    """Cookies, one connection that is kept open, and a page at a time.
 
-    def __init__(self, port: int, seed: int) -> None:
-        self.origin = f"http://127.0.0.1:{port}"
+    origin, headers: of a proxy in front of the server: how the browser knows it, and what it adds.
+    """
+
+    def __init__(self, port: int, seed: int, origin: str = "", headers: Mapping[str, str] | None = None) -> None:
+        self.origin = origin or f"http://127.0.0.1:{port}"
+        self.headers = {**HEADERS, **(headers or {})}
         self.connection = HTTPConnection("127.0.0.1", port, timeout=60)
         self.cookies: dict[str, str] = {}
         self.chance = random.Random(seed)
@@ -95,7 +100,7 @@ class Browser:
         token = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', form)
         fields = {"username": name, "password": password, "csrfmiddlewaretoken": token[1] if token else "", "next": ""}
         answer = self.send("POST", "/log-in/", urlencode(fields))
-        if answer.status != 302 or "sessionid" not in self.cookies:
+        if answer.status != 302 or not any(cookie.endswith("sessionid") for cookie in self.cookies):
             raise Unexpected(f"{name} cannot log in: {answer.status}")
 
     def go(self, mode: str, seconds: float) -> Times:
@@ -136,17 +141,20 @@ class Browser:
         return self._next(answer.location, times)
 
     def _submit_htmx(self, page: Page, form: str) -> str:
-        headers = {
+        answer = self.send("POST", page.action, form, self.htmx_headers(page))
+        if answer.status != 200:
+            raise Unexpected(f"{answer.status} for an answer by htmx")
+        return answer.body
+
+    def htmx_headers(self, page: Page) -> dict[str, str]:
+        """What the page's own script adds to a POST."""
+        return {
             "Accept": "*/*",
             "HX-Request": "true",
             "HX-Target": "work",
             "HX-Current-URL": self.origin + page.action.removesuffix("submit/"),
             "X-CSRFToken": page.hidden.get("csrfmiddlewaretoken", ""),
         }
-        answer = self.send("POST", page.action, form, headers)
-        if answer.status != 200:
-            raise Unexpected(f"{answer.status} for an answer by htmx")
-        return answer.body
 
     def _next(self, path: str, times: Times) -> Page:
         """The next comparison's page; its redirects count."""
@@ -164,7 +172,7 @@ class Browser:
 
     def send(self, method: str, path: str, form: str | None = None, headers: Mapping[str, str] | None = None) -> Answer:
         """One request, read to its end, as a browser sends it."""
-        sent = {**HEADERS, **(headers or {})}
+        sent = {**self.headers, **(headers or {})}
         if self.cookies:
             sent["Cookie"] = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
         if form is not None:

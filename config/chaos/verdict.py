@@ -1,4 +1,4 @@
-"""What is left after the kills, against what people were told and what an unbroken run would have made."""
+"""Whether interrupted training came to what an unbroken run would have made, and a table of the kills."""
 
 import subprocess
 import tempfile
@@ -6,72 +6,12 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from django.db.models import Count
-
-from annotate.models import Judgement, Revision
 from config.chaos.killer import Kill
-from config.chaos.people import Given
 from config.chaos.plan import TARGETS, Phase, Target
+from config.trials.findings import ENDS
 from generation.engines.values import weights_hash
-from generation.models import Policy
-from training.changes import PolicyChange
-from training.models import Round, RoundMetric, State
+from training.models import Round
 from training.run import trainer_command
-
-ENDS = (State.PROMOTED, State.REJECTED, State.CANCELLED)
-
-
-def judgements(given: list[Given]) -> dict[str, int]:
-    """acknowledged: answers that somebody was told are kept. stored: those of them that are, once, as given."""
-    stored = 0
-    for answer in given:
-        kept = Judgement.objects.filter(assignment__key=answer.assignment)
-        sent = Revision.objects.filter(assignment__key=answer.assignment, key=answer.page, act="submitted")
-        stored += kept.count() == 1 and sent.count() == 1 and sent.get().fields.get("best") == [str(answer.best)]
-    return {"acknowledged": len(given), "stored": stored}
-
-
-def doubled(seen: set[str]) -> list[str]:
-    """Rounds of which something was done twice. seen: folders on which two trainers worked at a time."""
-    found = [f"two trainers in {folder}" for folder in sorted(seen)]
-    for again in PolicyChange.objects.filter(why="promoted").values("policy").annotate(n=Count("pk")).filter(n__gt=1):
-        found.append(f"policy {again['policy']} was promoted {again['n']} times")
-    for done in Round.objects.exclude(result=None):
-        inside = Policy.objects.filter(path__startswith=str(done.folder)).count()
-        steps = list(RoundMetric.objects.filter(round=done, held_out=False).values_list("step", flat=True))
-        if inside != 1:
-            found.append(f"round {done.number} made {inside} policies")
-        if steps != list(range(1, len(steps) + 1)):
-            found.append(f"round {done.number} lacks steps: it has {steps}")
-    return found
-
-
-def stuck() -> list[str]:
-    return [f"round {left.number} is {left.state}" for left in Round.objects.exclude(state__in=ENDS)]
-
-
-def half_written() -> list[str]:
-    """Policies whose weights are not those that were registered, or are no whole file."""
-    found = []
-    for policy in Policy.objects.all():
-        try:
-            _read_whole(Path(policy.path))
-            if weights_hash(Path(policy.path)) != policy.weights_hash:
-                found.append(f"{policy.name}: other weights than were registered")
-        except Exception as error:  # noqa: BLE001  whatever a broken file makes its reader raise
-            found.append(f"{policy.name}: {error}")
-    if Policy.objects.filter(is_current=True).count() != 1:
-        found.append("not exactly one policy is in use")
-    return found
-
-
-def _read_whole(directory: Path) -> None:
-    from safetensors import safe_open
-
-    for file in directory.glob("*.safetensors"):
-        with safe_open(file, framework="numpy") as tensors:  # type: ignore[no-untyped-call]
-            for name in tensors.keys():  # noqa: SIM118  no mapping
-                tensors.get_slice(name).get_shape()
 
 
 def interrupted(kills: list[Kill]) -> list[Round]:

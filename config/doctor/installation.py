@@ -9,7 +9,8 @@ from pathlib import Path
 from django.conf import settings
 from django.core import checks
 
-from config import readiness
+from config import readiness, variables
+from config.audit import triggers
 from config.doctor import Finding, fault, ok, warning
 from generation import policy_files
 from generation.engines.loading import check_model_directory
@@ -41,6 +42,13 @@ def addresses() -> Iterator[Finding]:
     yield ok("settings", f"time zone {settings.TIME_ZONE}")
 
 
+def misspelt() -> Iterator[Finding]:
+    """Variables that begin like ours, and that nothing reads."""
+    for name, near in sorted(variables.unknown(os.environ).items()):
+        mend = f"Is {near} meant?" if near else "Unset it, or look it up in docs/settings.md."
+        yield warning("settings", f"{name} is set, and nothing reads it.", mend)
+
+
 def deployment() -> Iterator[Finding]:
     """Django's own checks; those of a server that is on the internet only where others reach this one."""
     public = bool({host.strip() for host in settings.ALLOWED_HOSTS} - LOCAL)
@@ -50,6 +58,14 @@ def deployment() -> Iterator[Finding]:
         yield level("django", f"{one.id}: {' '.join(str(one.msg).split())}", str(one.hint or "See Django's documents."))
     if not found:
         yield ok("django", "its checks find nothing")
+
+
+def audit_log() -> Iterator[Finding]:
+    if gone := list(triggers.missing()):
+        said = f"Triggers are gone or switched off: {', '.join(gone)}."
+        yield fault("audit log", said, "Find out who did it; docs/audit-log.md says how to bring them back.")
+    else:
+        yield ok("audit log", "its triggers are there")
 
 
 def static() -> Iterator[Finding]:

@@ -19,6 +19,7 @@ from typing import Any
 
 from generation.bench.case import Case, Measured, Wrong
 from generation.engines.values import EngineError
+from generation.version import commit
 
 ENGINES = ("vllm", "vllm_bare", "transformers", "generate_loop")
 PAIRS = (("vllm", "vllm_bare"), ("vllm", "transformers"), ("vllm", "generate_loop"), ("transformers", "generate_loop"))
@@ -159,10 +160,9 @@ def line(name: str, measured: Measured) -> str:
 
 def about(case: Case, arguments: argparse.Namespace) -> dict[str, Any]:
     """What the figures belong to."""
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S607
     return {
         "command": sys.argv,
-        "commit": commit.stdout.strip(),
+        "commit": commit(),
         "seed": case.seed,
         "python": platform.python_version(),
         "versions": {name: version(name) for name in ("torch", "transformers")},

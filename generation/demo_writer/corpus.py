@@ -6,7 +6,8 @@ educational message, and a part of the sentences uses words far too hard for rea
 
 The case study's corpus is wide: it has more plots and more ways to say the same. In the narrow one the
 faults are much of what makes a prompt's stories differ: a faultless writer who draws from it evenly has
-17 % less diversity than the faulty one, however it was trained (docs/case-study.md).
+17 % less diversity than the faulty one, however it was trained (docs/case-study.md). Its stories lack none of the
+sentences that the narrow one's may lack: no policy can become shorter by leaving them out.
 """
 
 import random
@@ -35,7 +36,9 @@ class Shares:
 
 SHARES = Shares(0.78, 0.62, 0.5)
 WIDE_SHARES = Shares(0.775, 0.60, 0.85)  # min_p cuts off what is rare: what is written has the chapter's shares then
-WIDE_HARD = 3  # hard sentences that it knows: with few of them they are no large part of what makes stories differ
+# The hard sentences that it knows, by their places in the grammar: few, so that they are no large part of what makes
+# stories differ, and in Chinese the short ones, so that a story without them keeps nine tenths of its length.
+WIDE_HARD = {"en": (0, 1, 2), "zh": (4, 5, 6)}
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,7 @@ def wide_grammar(language: str) -> Any:
         phrase, *parts, known = grammar.THEMES[theme]
         parts = [part + more for part, more in zip(parts, zip(*plots, strict=True), strict=True)]
         words["THEMES"] = {**words["THEMES"], theme: (phrase, *parts, known + messages)}
-    words["HARD"] = words["HARD"][:WIDE_HARD]
+    words["HARD"] = tuple(words["HARD"][place] for place in WIDE_HARD[language])
     return SimpleNamespace(**words)
 
 
@@ -95,9 +98,9 @@ def write_story(rng: random.Random, brief: Brief, *, wide: bool = False) -> str:
     grammar, shares = (wide_grammar(brief.language), WIDE_SHARES) if wide else (GRAMMARS[brief.language], SHARES)
     words = _words(rng, grammar, brief)
     missing = None if rng.random() < shares.structure else rng.choice(("opening", "middle", "ending"))
-    opening = _opening(rng, grammar, without=missing == "opening")
-    middle = _middle(rng, grammar, without=missing == "middle")
-    sentences = [*opening, *middle, *_ending(rng, grammar, without=missing == "ending")]
+    opening = _opening(rng, grammar, wide=wide, without=missing == "opening")
+    middle = _middle(rng, grammar, wide=wide, without=missing == "middle")
+    sentences = [*opening, *middle, *_ending(rng, grammar, wide=wide, without=missing == "ending")]
     if wide:
         words["sight"], words["other_sight"] = rng.sample(grammar.SIGHTS, 2)
         sentences.insert(len(opening) + 1, rng.choice(grammar.SEEN))
@@ -148,22 +151,22 @@ def _words(rng: random.Random, grammar: Any, brief: Brief) -> dict[str, str]:
     }
 
 
-def _opening(rng: random.Random, grammar: Any, *, without: bool) -> list[str]:
+def _opening(rng: random.Random, grammar: Any, *, wide: bool, without: bool) -> list[str]:
     if without:
         return [rng.choice(grammar.NO_OPENING)]
     sentences = [rng.choice(grammar.OPENINGS), grammar.LIVED]
-    return sentences + ([rng.choice(grammar.SKIES)] if rng.random() < 0.5 else [])
+    return sentences + ([rng.choice(grammar.SKIES)] if wide or rng.random() < 0.5 else [])
 
 
-def _middle(rng: random.Random, grammar: Any, *, without: bool) -> list[str]:
+def _middle(rng: random.Random, grammar: Any, *, wide: bool, without: bool) -> list[str]:
     if without:
         return [rng.choice(grammar.DAYS), *rng.sample(grammar.NO_MIDDLE, 2)]
     sentences = [rng.choice(grammar.DAYS), rng.choice(grammar.PROBLEMS), rng.choice(grammar.FELT)]
-    return sentences + ([rng.choice(grammar.HELPED)] if rng.random() < 0.6 else [])
+    return sentences + ([rng.choice(grammar.HELPED)] if wide or rng.random() < 0.6 else [])
 
 
-def _ending(rng: random.Random, grammar: Any, *, without: bool) -> list[str]:
+def _ending(rng: random.Random, grammar: Any, *, wide: bool, without: bool) -> list[str]:
     if without:
         return rng.sample(grammar.NO_ENDING, 2)
     sentences = [rng.choice(grammar.DEEDS), rng.choice(grammar.ENDINGS)]
-    return sentences + ([rng.choice(grammar.HAPPY)] if rng.random() < 0.6 else [])
+    return sentences + ([rng.choice(grammar.HAPPY)] if wide or rng.random() < 0.6 else [])

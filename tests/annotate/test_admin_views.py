@@ -126,7 +126,7 @@ class TestJudging:
         assert "experts have no work" in text(admin.get(address("judging")))
 
     def test_the_form_shows_what_holds_now(self, admin: Client) -> None:
-        Campaign.objects.create(criteria=["creativity"], gold_every=33)
+        Campaign.objects.create(pk=1, criteria=["creativity"], gold_every=33)
         page = text(admin.get(address("judging")))
         assert re.findall(r'name="criteria" value="(\w+)"[^>]* checked', page) == ["creativity"]
         assert 'name="gold_every" value="33"' in page

@@ -1,7 +1,10 @@
 import pytest
+from django.db import transaction
+from django.utils import timezone
 
 from annotate.comparisons import close_comparisons, open_evaluation_comparisons, open_preference_comparisons
 from annotate.models import Comparison, Place, Purpose
+from annotate.queue import lock_queue, refresh_queue
 from generation.models import Policy, Prompt, Split
 from tests.factories import make_comparison, make_evaluation, make_policy, make_prompt, make_story
 
@@ -162,3 +165,25 @@ def test_closing_keeps_the_places() -> None:
     comparison = make_comparison()
     close_comparisons([comparison])
     assert Place.objects.filter(comparison=comparison).count() == 3
+
+
+@pytest.mark.parametrize("prompts", [2, 12])
+def test_the_database_is_asked_as_often_for_many_comparisons_as_for_few(
+    prompts: int, django_assert_max_num_queries
+) -> None:
+    policy = make_policy()
+    for _ in range(prompts):
+        written(policy, stories=3)
+    with django_assert_max_num_queries(10):
+        assert open_preference_comparisons(policy=policy) == prompts
+    assert {comparison.stories.count() for comparison in Comparison.objects.all()} == {3}
+    assert Place.objects.count() == 3 * prompts
+
+
+def test_more_comparisons_than_a_statement_has_values_are_brought_in_line() -> None:
+    comparison = make_comparison()
+    Comparison.objects.update(closed_at=timezone.now())
+    with transaction.atomic():
+        lock_queue()
+        refresh_queue(range(comparison.pk, comparison.pk + 70_000))
+    assert not Place.objects.filter(wanted=True).exists()

@@ -89,6 +89,8 @@ RULES = {
     "save_person": ADMIN,
     "make_reset_link": ADMIN,
     "remove_second_factor": ADMIN,
+    "audit_log": ADMIN,
+    "export_audit_log": ADMIN,
     "tokens": LOGGED_IN,
     "make_api_token": LOGGED_IN,
     "revoke_api_token": LOGGED_IN,

@@ -15,6 +15,7 @@ from django.utils.translation import gettext, ngettext, override
 from django.utils.translation.template import templatize
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+TRANSLATE = "write it into locale/zh_Hans/LC_MESSAGES/django.po with its Chinese, then: make messages (CONTRIBUTING.md)"
 PO = ROOT / "locale" / "zh_Hans" / "LC_MESSAGES" / "django.po"
 MO = PO.with_suffix(".mo")
 APPS = ("config", "generation", "annotate", "training")
@@ -118,13 +119,13 @@ def test_the_compiled_catalogue_is_what_compiling_the_source_gives_now() -> None
 
 @pytest.mark.parametrize("path", template_files(), ids=relative)
 def test_every_string_marked_in_a_template_is_in_the_catalogue(path: Path) -> None:
-    assert marked_in_template(path.read_text(encoding="utf-8")) - set(texts(read_catalogue())) == set()
+    assert marked_in_template(path.read_text(encoding="utf-8")) - set(texts(read_catalogue())) == set(), TRANSLATE
 
 
 def test_every_string_marked_in_the_code_is_in_the_catalogue() -> None:
     known = set(texts(read_catalogue()))
     missing = {relative(path): marked_in_python(path) - known for path in python_files()}
-    assert {path: found for path, found in missing.items() if found} == {}
+    assert {path: found for path, found in missing.items() if found} == {}, TRANSLATE
 
 
 def test_marked_strings_are_found_in_every_kind_of_template_tag() -> None:

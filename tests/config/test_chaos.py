@@ -12,17 +12,17 @@ from uuid import uuid4
 
 import pytest
 
-from annotate.judgements import Details, PageState, record_judgement, undo_judgement
-from annotate.models import Verdict
-from annotate.queue import next_assignment
-from config.chaos import house, verdict
+from annotate.judgements import undo_judgement
+from config.chaos import verdict
 from config.chaos.killer import Kill
-from config.chaos.people import Given
 from config.chaos.plan import MOST_A_VISIT, SPREAD, TARGETS, Phase, Plan, Target
+from config.trials import findings, house
+from config.trials.people import Given
 from generation.models import Policy
 from generation.policies import register_policy
+from tests.config.trials import given_judgement
 from tests.environment import ROOT
-from tests.factories import make_comparison, make_expert, make_policy
+from tests.factories import make_policy
 from tests.models import make_tiny_model
 from tests.training.stories import add_metric
 from tests.training.test_models import make_round
@@ -79,36 +79,22 @@ class TestPlan:
 
 @pytest.mark.django_db(transaction=True)
 class TestJudgements:
-    def given(self) -> tuple[Given, Any]:
-        make_comparison(2)
-        assignment = next_assignment(expert=make_expert())
-        assert assignment
-        page = PageState(uuid4(), assignment.version)
-        record_judgement(
-            assignment=assignment,
-            verdict=Verdict.RANKED,
-            ranks={1: 1, 2: 2},
-            page=page,
-            details=Details(fields={"best": ["1"], "worst": ["2"]}),
-        )
-        return Given(str(assignment.key), str(page.key), 1), assignment
-
     def test_one_that_is_kept_as_it_was_given_is_stored(self) -> None:
-        found, _ = self.given()
-        assert verdict.judgements([found]) == {"acknowledged": 1, "stored": 1}
+        found, _ = given_judgement()
+        assert findings.judgements([found]) == {"acknowledged": 1, "stored": 1}
 
     def test_one_that_is_not_there_any_more_is_missed(self) -> None:
-        found, assignment = self.given()
+        found, assignment = given_judgement()
         undo_judgement(assignment=assignment)
-        assert verdict.judgements([found]) == {"acknowledged": 1, "stored": 0}
+        assert findings.judgements([found]) == {"acknowledged": 1, "stored": 0}
 
     def test_one_that_says_something_else_is_missed(self) -> None:
-        found, _ = self.given()
-        assert verdict.judgements([Given(found.assignment, found.page, 2)])["stored"] == 0
+        found, _ = given_judgement()
+        assert findings.judgements([Given(found.assignment, found.page, 2)])["stored"] == 0
 
     def test_one_of_another_page_is_missed(self) -> None:
-        found, _ = self.given()
-        assert verdict.judgements([Given(found.assignment, str(uuid4()), 1)])["stored"] == 0
+        found, _ = given_judgement()
+        assert findings.judgements([Given(found.assignment, str(uuid4()), 1)])["stored"] == 0
 
 
 def made_policy(path: Path, **fields: Any) -> Policy:
@@ -131,29 +117,29 @@ class TestRounds:
 
     def test_one_that_was_done_once_is_nothing_to_speak_of(self) -> None:
         self.done()
-        assert (verdict.doubled(set()), verdict.stuck()) == ([], [])
+        assert (findings.doubled(set()), findings.stuck()) == ([], [])
 
     def test_two_trainers_at_a_time_are_told(self) -> None:
-        assert verdict.doubled({"/models/round-1"}) == ["two trainers in /models/round-1"]
+        assert findings.doubled({"/models/round-1"}) == ["two trainers in /models/round-1"]
 
     def test_a_second_promotion_is_told(self) -> None:
         done = self.done()
         PolicyChange.objects.create(policy=done.result, before=done.policy, why="promoted")
-        assert verdict.doubled(set()) == [f"policy {done.result_id} was promoted 2 times"]
+        assert findings.doubled(set()) == [f"policy {done.result_id} was promoted 2 times"]
 
     def test_a_second_policy_is_told(self) -> None:
         done = self.done()
         made_policy(done.folder / "merged")
-        assert verdict.doubled(set()) == [f"round {done.number} made 2 policies"]
+        assert findings.doubled(set()) == [f"round {done.number} made 2 policies"]
 
     def test_a_step_that_is_missing_is_told(self) -> None:
         done = self.done()
         add_metric(done, step=4, held_out=False)
-        assert verdict.doubled(set()) == [f"round {done.number} lacks steps: it has [1, 2, 4]"]
+        assert findings.doubled(set()) == [f"round {done.number} lacks steps: it has [1, 2, 4]"]
 
     def test_one_that_is_left_at_work_is_stuck(self) -> None:
         left = make_round(state=State.TRAINING)
-        assert verdict.stuck() == [f"round {left.number} is training"]
+        assert findings.stuck() == [f"round {left.number} is training"]
 
     def test_those_whose_training_was_hit_are_compared(self) -> None:
         done = self.done()
@@ -170,16 +156,16 @@ class TestPolicies:
         return register_policy(name="base", path=tmp_path / "policy")
 
     def test_one_that_is_whole_is_nothing_to_speak_of(self, policy: Policy) -> None:
-        assert verdict.half_written() == []
+        assert findings.half_written() == []
 
     def test_one_whose_file_is_cut_off_is_told(self, policy: Policy) -> None:
         weights = Path(policy.path) / "model.safetensors"
         weights.write_bytes(weights.read_bytes()[:-1000])
-        assert len(verdict.half_written()) == 1
+        assert len(findings.half_written()) == 1
 
     def test_one_that_has_other_weights_than_were_registered_is_told(self, policy: Policy, tmp_path: Path) -> None:
         make_tiny_model(Path(policy.path), seed=2)
-        assert verdict.half_written() == ["base: other weights than were registered"]
+        assert findings.half_written() == ["base: other weights than were registered"]
 
 
 def test_a_service_is_its_own_processes_and_not_the_trainer(tmp_path: Path) -> None:

@@ -99,6 +99,13 @@ def test_settings_that_are_not_for_others_are_faults(settings) -> None:
     assert found["fault"] == found["warning"] == []
 
 
+def test_a_variable_that_is_misspelt_is_told_without_its_value(monkeypatch) -> None:
+    monkeypatch.setenv("STORYLOOP_EMAIL_URI", "smtp://me:canary@localhost")
+    found = only(told(installation.misspelt), "warning")
+    assert "STORYLOOP_EMAIL_URI is set, and nothing reads it" in found
+    assert "canary" not in found
+
+
 def test_folders_that_cannot_be_written_and_secrets_that_others_read(settings, tmp_path: Path) -> None:
     settings.VAR_DIR, settings.MODEL_DIR, settings.EXPORT_DIR = tmp_path, Path("/proc/models"), tmp_path / "exports"
     (tmp_path / "secret_key").write_text("x")

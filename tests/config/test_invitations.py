@@ -1,6 +1,7 @@
 """Invitations: once, in time, for whom they were meant (checklist 21 of shared/anchors/operations.md)."""
 
 import re
+import socket
 from datetime import timedelta
 
 import pytest
@@ -230,3 +231,43 @@ def test_the_first_admin_comes_by_a_command(capsys) -> None:
 def test_the_command_refuses_what_it_cannot_do(given: list[str], said: str) -> None:
     with pytest.raises(CommandError, match=said):
         call_command("invite", *given)
+
+
+def mailed(settings, **given: str):
+    settings.MAIL_SERVER = True
+    wanted = {"role": "expert", "audience": "parent", "days": "7", "email": "li@example.org", "send": "on", **given}
+    return logged_in(make_admin()).post("/people/invite/", wanted)
+
+
+def test_the_link_is_mailed_to_its_address(settings, mailoutbox) -> None:
+    page = mailed(settings)
+    assert [(mail.to, page.context["link"] in mail.body) for mail in mailoutbox] == [(["li@example.org"], True)]
+    assert "Sent to li@example.org." in page.content.decode()
+
+
+def test_a_mail_speaks_the_language_of_who_invites(settings, mailoutbox) -> None:
+    settings.MAIL_SERVER = True
+    client = logged_in(make_admin())
+    client.cookies["django_language"] = "zh-hans"
+    client.post("/people/invite/", {"role": "admin", "days": "1", "email": "li@example.org", "send": "on"})
+    assert "邀请" in mailoutbox[0].body
+
+
+@pytest.mark.parametrize("given", [{"email": ""}, {"send": ""}])
+def test_nothing_is_mailed_without_an_address_or_a_wish(given: dict, settings, mailoutbox) -> None:
+    assert mailed(settings, **given).context["link"]
+    assert mailoutbox == []
+
+
+def test_a_mail_that_is_not_taken_leaves_the_link_to_be_copied(settings) -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # bound, and nobody listens
+        settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+        settings.EMAIL_HOST, settings.EMAIL_PORT = nobody.getsockname()
+        page = mailed(settings)
+    assert "The mail server did not take it" in page.content.decode()
+    assert page.context["link"] in page.content.decode()
+
+
+def test_without_a_mail_server_nobody_is_asked_whether_to_send() -> None:
+    assert 'name="send"' not in logged_in(make_admin()).get("/people/").content.decode()

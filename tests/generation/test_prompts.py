@@ -199,3 +199,9 @@ def test_the_shipped_evaluation_prompts_cover_what_is_trained_on(language, field
     train, held_out = (set(of.filter(split=s).values_list(field, flat=True)) for s in ("train", "evaluation"))
     assert train == held_out
     assert len(train) > 1
+
+
+def test_ten_thousand_prompts_are_imported_at_once_and_known_again(tmp_path):
+    path = write(tmp_path, *(row(text=f"Write a story about fox {number}.") for number in range(10_000)))
+    assert import_prompts(path).new == 10_000
+    assert import_prompts(path).known == 10_000

@@ -178,11 +178,13 @@ class TestVersions:
     def test_a_round_remembers_what_launched_it(self, launched: Round) -> None:
         assert launched.version == VERSION
 
-    def test_which_is_older(self) -> None:
+    @pytest.mark.parametrize("ours", ["0.2.0", "0.2.0.dev0"])  # before a release and in it
+    def test_which_is_older(self, ours: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("generation.version.VERSION", ours)
         assert older_than("999.0")
-        assert older_than(VERSION.partition(".dev")[0])  # what is in the making is older than the release
-        assert not older_than(VERSION)
-        assert not older_than("0.0.9")
+        assert older_than("0.2.0") is (ours == "0.2.0.dev0")  # what is in the making is older than the release
+        assert not older_than(ours)
+        assert not older_than("0.1.9")
         assert not older_than("")
 
     @pytest.mark.django_db(transaction=True)

@@ -7,6 +7,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.test import Client
 
+from config.models import AuditEntry
 from generation.models import Policy
 from generation.policies import register_policy
 from tests.factories import make_policy
@@ -52,6 +53,7 @@ def test_the_page_deletes_it_and_says_why_the_round_cannot_be_resumed(left: Roun
     assert "/rounds/1/resume/" in page
     said = admin.post("/rounds/1/delete-checkpoint/", {"sure": "on"}, follow=True).content.decode()
     assert "Deleted: 4.9\xa0KB are free" in said
+    assert [one.actor.username for one in AuditEntry.objects.filter(kind="checkpoint_deleted", object_id=1)] == ["boss"]
     assert "It cannot be resumed. Its checkpoint was deleted on 20" in said
     assert "/rounds/1/delete-checkpoint/" not in said
     assert files(left) == set(KEPT)

@@ -14,6 +14,7 @@ from django.utils import timezone
 
 from annotate.models import Comparison, Report
 from annotate.queue import next_assignment
+from config.models import AuditEntry
 from generation.models import Policy
 from tests.factories import judge_by_story, make_comparison, make_expert, make_policy, make_prompt, make_story
 from tests.training.test_models import make_round
@@ -133,6 +134,8 @@ class TestRollBack:
 
     def test_the_button(self, admin: Client, base: Policy, promoted: Policy) -> None:
         page = admin.post(f"/policies/{base.pk}/roll-back/", follow=True).content.decode()
+        logged = AuditEntry.objects.filter(kind="policy_in_use", object_id=base.pk, through="roll_back_to")
+        assert [one.actor.username for one in logged] == ["boss"]
         assert "base is in use again" in page
         assert "rolled back from round-1 to base (boss)" in page
         assert "rolled back from round-1 to base (boss)" in admin.get("/rounds/").content.decode()

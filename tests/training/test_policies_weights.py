@@ -9,6 +9,7 @@ from django.core.management import CommandError, call_command
 from django.test import Client
 from django.utils import timezone
 
+from config.models import AuditEntry
 from generation import policy_files
 from generation.engines.values import EngineError
 from generation.models import JudgeModel, Policy
@@ -224,5 +225,7 @@ def test_the_page_deletes_only_what_is_ticked(
     assert Path(policy.path).exists()
     page = client.post(address, {"sure": "on"}, follow=True).content.decode()
     assert "The record, the stories and the figures are kept." in page
+    logged = AuditEntry.objects.filter(kind="weights_deleted", object_id=policy.pk)
+    assert [one.actor.username for one in logged] == ["boss"]
     assert not Path(policy.path).exists()
     assert "Its weights were deleted" in page

@@ -15,6 +15,7 @@ from django.test import Client
 from django.utils import timezone
 
 from annotate.pairs import preference_judgements, preference_pairs, write_export
+from config.models import AuditEntry
 from generation.models import Policy
 from generation.policies import make_current, register_policy
 from tests.factories import judge_by_story, make_comparison, make_expert, make_policy
@@ -183,6 +184,8 @@ def test_the_page_offers_it_and_the_form_with_its_settings(
     with django_capture_on_commit_callbacks(execute=True):
         client.post("/rounds/1/resume/")
     assert sent == [ended.pk]
+    logged = AuditEntry.objects.filter(kind="round_resumed", object_type="round", object_id=1, actor__username="boss")
+    assert logged.count() == 1
 
 
 def test_the_page_says_why_it_is_not_offered(ended: Round, client: Client, django_user_model) -> None:

@@ -4,13 +4,18 @@ import hashlib
 import json
 import threading
 import time
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import psutil
 import pytest
+from django.core.management import call_command
 from django.db import connection
 from django.db.models.functions import Now
+from django.test import override_settings
 
 from annotate.models import Comparison, Purpose
 from annotate.pairs import preference_judgements, preference_pairs, write_export
@@ -51,6 +56,10 @@ def writer(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def policy(writer: Path) -> Policy:
+    return judged(writer)
+
+
+def judged(writer: Path) -> Policy:
     """A policy in use, with judged training stories and stories on a held-out prompt."""
     found = register_policy(name="base", path=writer)
     for _ in range(6):
@@ -81,31 +90,71 @@ def wait_for(**state: object) -> None:
         time.sleep(0.05)
 
 
-def test_a_round_goes_from_queued_to_being_judged(policy: Policy) -> None:
-    done = work(sft_weight=0.0)
-    assert (done.state, done.message) == (State.JUDGING, done.message)
-    assert done.result
-    assert done.result.parent == policy
-    assert done.metrics.count() > 0
-    assert done.metrics.first().loss == pytest.approx(0.6931, abs=1e-3)
-    measured = done.metrics.held_out().get()
-    assert measured == done.metrics.last()
+@pytest.fixture(scope="module")
+def worked(
+    writer: Path, tmp_path_factory: pytest.TempPathFactory, django_db_setup: None, django_db_blocker: Any
+) -> Iterator[SimpleNamespace]:
+    """What one round, worked on to its end, left behind: an export, metrics, alarms, stories, comparisons, folders."""
+    folder = tmp_path_factory.mktemp("worked")
+    with django_db_blocker.unblock(), override_settings(MODEL_DIR=folder / "models", EXPORT_DIR=folder / "exports"):
+        try:
+            yield _worked(judged(writer), folder)
+        finally:
+            call_command("flush", verbosity=0, interactive=False)
+
+
+def _worked(policy: Policy, folder: Path) -> SimpleNamespace:
+    others = folder / "models" / "round-1" / "policy"
+    others.mkdir(parents=True)
+    late = make_prompt(split=Split.EVALUATION)
+    # far enough for another text in one of the places: the same are not compared
+    done = work(sft_weight=0.0, learning_rate=3e-4)
+    content = Path(done.export_path).read_bytes()
+    simulate(limit=3)
+    blind = Comparison.objects.filter(purpose=Purpose.EVALUATION, policy=done.result, baseline=policy)
+    return SimpleNamespace(
+        round=done, parent=done.result and done.result.parent, policy=policy, content=content, others=others,
+        after=Path(done.export_path).read_bytes(), metrics=list(done.metrics.all()), blind=blind.count(),
+        held_out=list(done.metrics.held_out()), alarms={alarm.kind for alarm in done.alarms.all()},
+        crossed={found.kind for found in findings(done) if found.crossed},
+        written=done.result and done.result.stories.count(), late=policy.stories.filter(prompt=late).count(),
+    )  # fmt: skip
+
+
+def test_a_round_goes_from_queued_to_being_judged(worked: SimpleNamespace) -> None:
+    assert (worked.round.state, worked.round.message) == (State.JUDGING, worked.round.message)
+    assert worked.parent == worked.policy
+    assert worked.written > 0
+    assert worked.blind > 0
+
+
+def test_its_first_loss_is_that_of_a_policy_which_is_its_reference(worked: SimpleNamespace) -> None:
+    assert worked.metrics[0].loss == pytest.approx(0.6931, abs=1e-3)
+
+
+def test_its_held_out_pairs_are_measured_last(worked: SimpleNamespace) -> None:
+    (measured,) = worked.held_out
+    assert measured == worked.metrics[-1]
     assert measured.stories == 3  # of one prompt in six
     assert measured.kl_token == pytest.approx(measured.kl / (measured.tokens / 3))
-    assert {alarm.kind for alarm in done.alarms.all()} == {f.kind for f in findings(done) if f.crossed}
-    written = done.result.stories.count()
-    assert written > 0
-    blind = Comparison.objects.filter(purpose=Purpose.EVALUATION, policy=done.result, baseline=policy)
-    assert blind.exists()
 
 
-def test_the_export_is_frozen_when_the_round_begins(policy: Policy) -> None:
-    done = work()
-    content = Path(done.export_path).read_bytes()
-    assert done.export_sha256 == hashlib.sha256(content).hexdigest()
-    assert done.pair_count == content.count(b"\n") == 18
-    simulate(limit=3)
-    assert Path(done.export_path).read_bytes() == content
+def test_every_limit_that_it_crossed_is_an_alarm(worked: SimpleNamespace) -> None:
+    assert worked.alarms == worked.crossed
+
+
+def test_the_export_is_frozen_when_the_round_begins(worked: SimpleNamespace) -> None:
+    assert worked.round.export_sha256 == hashlib.sha256(worked.content).hexdigest()
+    assert worked.round.pair_count == worked.content.count(b"\n") == 18
+    assert worked.after == worked.content
+
+
+def test_a_round_of_another_database_in_the_same_folder_is_left_alone(worked: SimpleNamespace) -> None:
+    assert list(worked.others.iterdir()) == []
+
+
+def test_prompts_imported_since_are_written_by_the_old_policy_too(worked: SimpleNamespace) -> None:
+    assert worked.late > 0
 
 
 def test_a_lora_round_makes_a_policy_that_stands_alone(policy: Policy) -> None:
@@ -247,14 +296,6 @@ def test_pairs_that_changed_after_the_freeze_are_not_trained_on(policy: Policy, 
     assert "have changed since they were frozen" in Round.objects.get().message
 
 
-def test_a_round_of_another_database_in_the_same_folder_is_left_alone(policy: Policy, settings) -> None:
-    other = settings.MODEL_DIR / "round-1" / "policy"
-    other.mkdir(parents=True)
-    done = work()
-    assert done.metrics.exists()
-    assert list(other.iterdir()) == []
-
-
 def test_the_lease_is_kept_alive_while_nothing_is_written(policy: Policy, monkeypatch) -> None:
     monkeypatch.setattr("training.run.LEASE", timedelta(seconds=0.6))
     lease = take_round(launch_round(**schedule.DEFAULTS).pk)
@@ -273,12 +314,3 @@ def test_who_was_taken_over_opens_no_comparisons(policy: Policy) -> None:
     with pytest.raises(LeaseLost):
         _compare(Round.objects.get(), first)
     assert not Comparison.objects.filter(purpose=Purpose.EVALUATION).exists()
-
-
-def test_prompts_imported_since_are_written_by_the_old_policy_too(policy: Policy) -> None:
-    policy.stories.filter(prompt__split=Split.EVALUATION).delete()
-    make_prompt(split=Split.EVALUATION)
-    make_prompt(split=Split.EVALUATION)
-    done = work(learning_rate=3e-4)  # far enough for another text in one of the places: the same are not compared
-    assert done.state == State.JUDGING, done.message
-    assert policy.stories.filter(prompt__split=Split.EVALUATION).exists()

@@ -12,6 +12,7 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
+from generation.version import commit
 from training.bench.case import SEED, Case, Measured
 
 TOLERANCE = {"cpu": 1e-4, "cuda": 2e-2}  # of the loss, between ours and TRL's: fp32, bf16
@@ -161,11 +162,10 @@ def line(case: dict[str, Any]) -> str:
 
 def about() -> dict[str, Any]:
     """What the figures belong to."""
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()  # noqa: S607
     versions = {d.name: d.version for d in distributions() if d.name in ("torch", "transformers", "peft", "trl")}
     return {
         "command": sys.argv,
-        "commit": commit,
+        "commit": commit(),
         "seed": SEED,
         "python": platform.python_version(),
         "versions": versions,

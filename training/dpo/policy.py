@@ -47,10 +47,11 @@ def _with_adapter(model: Path, adapter: Path | None, settings: DPOSettings, devi
 
     from generation.engines.loading import said_in_words
 
-    base = load_model(model, exact=True).to(device)
+    base = load_model(model, exact=True)
     if precision_of(settings, device) == "bf16":
         for parameter in base.parameters():  # not base.to(): the angles of positions must stay exact
             parameter.data = parameter.data.to(torch.bfloat16)
+    base = base.to(device)  # rounded before: the device need never hold them in four bytes
     if adapter:
         with said_in_words(adapter, "adapter"):
             found = PeftModel.from_pretrained(base, adapter, is_trainable=True)

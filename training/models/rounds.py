@@ -12,6 +12,7 @@ from django.utils.translation import gettext_lazy as _
 
 from generation import queues
 from generation.models import Policy
+from generation.stores.fields import StoredPath
 from training import ends
 from training.limits import round_constraints
 
@@ -106,7 +107,7 @@ class Round(models.Model):
     batch_pairs = models.PositiveSmallIntegerField(_("pairs in a batch"), default=16)
     seed = models.PositiveIntegerField(_("seed"), default=42)
 
-    export_path = models.TextField(blank=True)
+    export_path = StoredPath(blank=True, root="EXPORT_DIR")
     export_sha256 = models.CharField(max_length=64, blank=True)
     pair_count = models.PositiveIntegerField(null=True, blank=True)
 

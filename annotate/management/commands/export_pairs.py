@@ -19,12 +19,14 @@ class Command(BaseCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("file", type=Path, nargs="?")
-        parser.add_argument("--format", choices=Format.values, help="default: what FILE's name ends with, or jsonl")
+        parser.add_argument("file", type=Path, nargs="?", help="gets a copy; must not be there yet")
+        parser.add_argument("--format", choices=Format.values, help="if left out, what FILE's name ends with, or jsonl")
         parser.add_argument("--purpose", default="manage.py export_pairs", help="what it is for; kept with it")
         parser.add_argument("--like", type=int, metavar="NUMBER", help="run this earlier export's selection again")
         parser.add_argument("--policy", action="append", default=[], help="only of this policy's stories; repeatable")
-        parser.add_argument("--language", action="append", default=[], choices=Language.values)
+        parser.add_argument(
+            "--language", action="append", default=[], choices=Language.values, help="only of these; repeatable"
+        )
         parser.add_argument("--until", default="", help="only judgements given until then (ISO 8601 with zone)")
         parser.add_argument("--people-only", action="store_true", help="leave simulated experts out")
         parser.add_argument("--by-criterion", action="store_true", help="also pairs of the winners by each criterion")

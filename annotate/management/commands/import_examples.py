@@ -12,11 +12,12 @@ class Command(BaseCommand):
     help = (
         "Import the examples that experts practise on from a JSONL file with the fields key, language (en, zh), "
         "prompt, age_band, stories (2 to 5 texts), best, worst (positions from 1), explanation_en, explanation_zh "
-        "and, if you like, sort_order. A key that is known is updated. All lines or none."
+        "and, if you like, sort_order. A key that is known is updated. All lines or none "
+        "(docs/judging.md)."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("file", type=Path)
+        parser.add_argument("file", type=Path, help="JSONL")
 
     def handle(self, *args: Any, file: Path, **options: Any) -> None:
         try:

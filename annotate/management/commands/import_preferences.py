@@ -17,10 +17,10 @@ class Command(BaseCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("file", type=Path)
+        parser.add_argument("file", type=Path, help="JSONL or Parquet")
         parser.add_argument("--origin", required=True, help="a name for where they come from; one for each file")
         parser.add_argument("--licence", required=True, help="under which they may be used")
-        parser.add_argument("--language", required=True, choices=Language.values)
+        parser.add_argument("--language", required=True, choices=Language.values, help="of all of them")
         parser.add_argument("--rendered", action="store_true", help="prompts hold a chat template already")
         parser.add_argument(
             "--pairs", choices=[foreign.EVERY, foreign.EXTREMES], default=foreign.EVERY, help="of scored completions"

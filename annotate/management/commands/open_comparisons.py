@@ -7,7 +7,10 @@ from generation.models import Policy
 
 
 class Command(BaseCommand):
-    help = "Put the stories of the policy in use before experts, for prompts where that has not happened yet."
+    help = (
+        "Put the stories of the policy in use before experts, for prompts where that has not happened yet: after "
+        "import_prompts and write_stories."
+    )
 
     def handle(self, *args: Any, **options: Any) -> None:
         policy = Policy.objects.current()

@@ -15,7 +15,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--audience", action="append", choices=Audience.values, help="may be repeated; all if none")
         parser.add_argument("--limit", type=int, help="at most this many judgements")
-        parser.add_argument("--seed", type=int, default=0)
+        parser.add_argument("--seed", type=int, default=0, help="another has them judge otherwise")
 
     def handle(self, *args: Any, **options: Any) -> None:
         if not Place.objects.exists():

@@ -10,7 +10,7 @@ class Command(BaseCommand):
     help = "Delete all pairs that were imported from an origin. Its record stays, and so do rounds trained on them."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("origin")
+        parser.add_argument("origin", help="the name that they were imported under")
 
     def handle(self, *args: Any, origin: str, **options: Any) -> None:
         found = Origin.objects.filter(name=origin).first()

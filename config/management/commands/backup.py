@@ -3,6 +3,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from config.audit.entries import record
 from config.backups.client import NoClient
 from config.backups.database import DatabaseFailed
 from config.backups.files import CannotCopy
@@ -32,6 +33,7 @@ class Command(BaseCommand):
             raise CommandError(str(error)) from error
         except OSError as error:
             raise CommandError(f"{error}. Nothing is left of this backup: free the disk and make it again.") from error
+        record("backup_made")
         for missing in made.missing:
             self.stderr.write(f"Not in the backup, as it is not on the disk: {missing}")
         size = sum(entry.bytes for entry in made.files.values())

@@ -17,7 +17,7 @@ Experts get them when they are there."""
 class Command(BaseCommand):
     help = (
         "Register STORYLOOP_BASE_MODEL as the policy that everything begins with, and store the calibration set. "
-        "Once, on a new installation; given again it changes nothing."
+        "Once, on a new installation that is no demo (docs/running.md); given again it changes nothing."
     )
 
     def handle(self, *args: Any, **options: Any) -> None:

@@ -21,10 +21,12 @@ class Command(BaseCommand):
     help = "How long experts wait when many judge at once without pause, with few and with many judgements stored."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--experts", type=int, default=8)
-        parser.add_argument("--judgements", type=int, nargs="+", default=[1_000, 1_000_000])
+        parser.add_argument("--experts", type=int, default=8, help="who judge at once")
+        parser.add_argument(
+            "--judgements", type=int, nargs="+", default=[1_000, 1_000_000], help="stored already, one run each"
+        )
         parser.add_argument("--seconds", type=float, default=20, help="of load: by form, and again by htmx")
-        parser.add_argument("--seed", type=int, default=0)
+        parser.add_argument("--seed", type=int, default=0, help="another makes other rows")
         parser.add_argument("--json", type=Path, metavar="PATH", help="write the figures here, too")
 
     def handle(self, *args: Any, **options: Any) -> None:

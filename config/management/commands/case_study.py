@@ -10,7 +10,7 @@ from generation.plan import save_plan
 class Command(SimulatedRounds):
     help = (
         "The seed chapter's case study with SIMULATED experts: its recipe, its figures beside ours, and three rounds "
-        "in all. Ends with status 1 if something was not reached."
+        "in all. Ends with status 1 if something was not reached (docs/case-study.md)."
     )
     opening = "The experts of this case study are simulated (annotate/simulated.py): no person has judged."
     target = "case-study"

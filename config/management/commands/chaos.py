@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
-from django.contrib.auth import get_user_model
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from tqdm import tqdm
@@ -16,18 +15,21 @@ from tqdm import tqdm
 from config import services, setup
 from config.bench_judging import figures, fill
 from config.chaos import verdict
-from config.chaos.house import House
 from config.chaos.killer import Killer
-from config.chaos.people import Admin, Diary, Disturbed, ExpertThread
+from config.chaos.people import ExpertThread
 from config.chaos.plan import Phase, Plan
 from config.chaos.scene import Scene, Witness
-from config.chaos.turns import Stuck, Turns
-from config.tokens import make_token
+from config.trials import findings
+from config.trials.house import House
+from config.trials.people import Admin, Diary, Disturbed
+from config.trials.prepare import admin_token, some_prompts
+from config.trials.turns import Stuck, Turns
 from generation.engines.values import EngineError
 from generation.models import Policy, Split
 from training.models import Round
 
 PROMPTS = {Split.TRAIN: 40, Split.EVALUATION: 8}
+ENOUGH = 40  # judgements before a round is launched
 QUIET = 3.0  # seconds between the last promotion and the count
 ENVIRONMENT = {
     "STORYLOOP_LEASE_SECONDS": "6",  # a killed worker's round is taken over sooner than in 30 s
@@ -42,8 +44,8 @@ class Command(BaseCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--kills", type=int, default=100)
-        parser.add_argument("--experts", type=int, default=4)
+        parser.add_argument("--kills", type=int, default=100, help="how many, until it ends")
+        parser.add_argument("--experts", type=int, default=4, help="who judge meanwhile")
         parser.add_argument("--seed", type=int, default=None, help="of what is killed when; absent: drawn, and printed")
         parser.add_argument("--json", type=Path, metavar="PATH", help="write the figures here, too")
 
@@ -76,18 +78,23 @@ class Command(BaseCommand):
         if Policy.objects.exists():
             raise CommandError("This database is in use. Run `make chaos`, which begins with an empty one.")
         call_command("collectstatic", interactive=False, verbosity=0)
-        setup.prepare(self.say, prompts=[_some_prompts()])
+        setup.prepare(self.say, prompts=[some_prompts(PROMPTS)])
 
     def _run(self, plan: Plan, experts: int) -> dict[str, Any]:
         house, scene, diary, witness = House(services.free_port()), Scene(), Diary(), Witness()
         killer = Killer(plan, house, scene)
-        token = _admin_token()
+        token = admin_token("chaos")
         password = secrets.token_urlsafe(12)
+
+        def collected(given: int) -> bool:
+            return given >= ENOUGH and not plan.wanted(Phase.COLLECTING)
+
         people = [
             ExpertThread(house.port, judge.user.username, password, plan.seed + judge.pk, diary)
             for judge in fill.make_judges(experts, password)
         ]
-        turns = Turns(Admin(house.port, token, diary), diary, plan, scene, self.say, plan.seed)
+        admin = Admin(house.port, token, diary)
+        turns = Turns(admin, diary, self.say, f"chaos-{plan.seed}", collected, scene.promoting)
         stopped: list[str] = []
         with house.kept(), ExitStack() as stack:
             for thread in (scene, witness, *people, killer):
@@ -112,7 +119,7 @@ class Command(BaseCommand):
         rounds = verdict.interrupted(killer.kills)
         with tqdm(total=len(rounds), desc="the same without a break", unit=" rounds") as bar:
             different = verdict.not_identical(rounds, bar.update)
-        doubled, stuck, broken = verdict.doubled(witness.doubled), verdict.stuck(), verdict.half_written()
+        doubled, stuck, broken = findings.doubled(witness.doubled), findings.stuck(), findings.half_written()
         return {
             "seed": killer.plan.seed,
             "kills": len(killer.kills),
@@ -121,7 +128,7 @@ class Command(BaseCommand):
             "resumed_by_hand": turns.resumed,
             "restarts": killer.house.restarts,
             "tries_without_answer": diary.refusals,
-            **verdict.judgements(diary.given),
+            **findings.judgements(diary.given),
             "doubled_rounds": len(doubled),
             "stuck_rounds": len(stuck),
             "half_written_policies": len(broken),
@@ -136,19 +143,3 @@ class Command(BaseCommand):
         if found["said"] or found["acknowledged"] != found["stored"]:
             raise CommandError("\n".join(["It did not hold:", *found["said"]]))
         self.say("All of it held.")
-
-
-def _some_prompts() -> Path:
-    """As many of the shipped prompts as a short round needs."""
-    lines = setup.SHIPPED_PROMPTS.read_text().splitlines()
-    chosen: list[str] = []
-    for split, count in PROMPTS.items():
-        chosen += [line for line in lines if json.loads(line)["split"] == split][:count]
-    path = Path(settings.VAR_DIR) / "chaos-prompts.jsonl"
-    path.write_text("\n".join(chosen) + "\n")
-    return path
-
-
-def _admin_token() -> str:
-    user = get_user_model().objects.create_user("chaos-admin", is_staff=True)
-    return make_token(user=user, name="make chaos", days=1)[1]

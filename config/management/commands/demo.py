@@ -20,7 +20,7 @@ class Command(BaseCommand):
     help = "Run the whole of Storyloop on this machine, with a writer of its own. Ctrl-C stops everything."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--port", type=int, default=8000)
+        parser.add_argument("--port", type=int, default=8000, help="of this machine alone")
 
     def handle(self, *args: Any, port: int, **options: Any) -> None:
         # SIGINT, too: a shell that starts us in the background has it ignored
@@ -62,7 +62,7 @@ class Command(BaseCommand):
             except OSError as error:
                 raise CommandError(
                     f"Port {port} is in use ({error.strerror}). Stop what uses it, or choose another: "
-                    "make demo PORT=8001"
+                    "--port 8001 (make demo PORT=8001)"
                 ) from error
         free = shutil.disk_usage(settings.VAR_DIR).free
         if free < NEEDED_BYTES:

@@ -6,15 +6,17 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandParser
 
 from config import readiness
-from config.doctor import Check, Finding, fault, installation, servers, software
+from config.doctor import Check, Finding, fault, installation, model_store, servers, software
 
 WITHOUT_DATABASE: list[Check] = [
     software.python,
     software.packages,
     installation.addresses,
+    installation.misspelt,
     installation.deployment,
     installation.static,
     installation.folders,
+    model_store.tried,
     servers.engine,
     servers.mail,
     servers.database,
@@ -32,6 +34,8 @@ def examine() -> Iterator[Finding]:
     if found["migrations"] == readiness.OK:
         yield from _asked(servers.processes)
         yield from _asked(installation.policies)
+        yield from _asked(installation.audit_log)
+        yield from _asked(model_store.policies)
 
 
 def _asked(check: Check) -> Iterator[Finding]:
@@ -43,7 +47,10 @@ def _asked(check: Check) -> Iterator[Finding]:
 
 
 class Command(BaseCommand):
-    help = "Say what is wrong with this installation, and how to mend it. Exit status 1 if there is a fault."
+    help = (
+        "Say what is wrong with this installation, and how to mend it (docs/running.md). Exit status 1 if there is a "
+        "fault."
+    )
     requires_system_checks = ()
 
     def add_arguments(self, parser: CommandParser) -> None:

@@ -11,11 +11,12 @@ from config.models import InvitedAs
 class Command(BaseCommand):
     help = (
         "Print a link that makes one account: the way in for an installation's first admin, and for an admin who has "
-        "lost everything else. It is the only time that the link is shown; revoke it under People."
+        "lost everything else. It is the only time that the link is shown; revoke it under People "
+        "(docs/accounts.md)."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("role", choices=InvitedAs.values)
+        parser.add_argument("role", choices=InvitedAs.values, help="of the new account")
         parser.add_argument("--audience", choices=Audience.values, default="", help="of experts")
         parser.add_argument("--note", default="", help="for whom; only admins see it")
         parser.add_argument("--email", default="", help="the only address that may use it")

@@ -10,7 +10,7 @@ from generation.permissions import is_admin
 class Command(BaseCommand):
     help = (
         "Make a token of the API for USER and print it: it is the only time that it is shown. The token may do what "
-        "the user may do; revoke it under Account, API tokens."
+        "the user may do; revoke it under Account, API tokens (docs/api.md)."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:

@@ -3,6 +3,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from config.audit.entries import record
 from config.backups.client import NoClient
 from config.backups.database import DatabaseFailed
 from config.backups.manifest import BadBackup
@@ -21,7 +22,7 @@ class Command(BaseCommand):
     requires_system_checks = ()
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("path", type=Path)
+        parser.add_argument("path", type=Path, help="the backup's folder")
         parser.add_argument("--check", action="store_true", help="only say whether the backup is whole")
         parser.add_argument(
             "--replace", action="store_true", help="all that the database holds may go, and files of the same names"
@@ -39,6 +40,7 @@ class Command(BaseCommand):
             raise CommandError(str(error)) from error
         except OSError as error:
             raise CommandError(f"{error}. Mend it and give the command again: it goes on where it stopped.") from error
+        record("backup_restored")
         for old, new in moved.items():
             if old != new:
                 self.stdout.write(f"What lay in {old} is in {new}.")

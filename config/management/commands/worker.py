@@ -16,7 +16,9 @@ class Command(BaseCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--queues", help=f"of {','.join(QUEUES)}; default: STORYLOOP_QUEUES, or by the hardware")
+        parser.add_argument(
+            "--queues", help=f"of {','.join(QUEUES)}; if left out, STORYLOOP_QUEUES, or by the hardware"
+        )
         parser.add_argument("--concurrency", type=int, default=0, help="tasks at once for each queue; rounds: always 1")
 
     def handle(self, *args: Any, queues: str | None, concurrency: int, **options: Any) -> None:

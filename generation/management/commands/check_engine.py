@@ -14,11 +14,11 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--policy", help="name of the policy; the current one if left out")
-        parser.add_argument("--engine", default=settings.ENGINE, choices=ENGINES, help="default: STORYLOOP_ENGINE")
+        parser.add_argument("--engine", default=settings.ENGINE, choices=ENGINES, help="STORYLOOP_ENGINE if left out")
         parser.add_argument(
             "--compare", action="store_true", help="also write it with transformers: the greedy tokens must be the same"
         )
-        parser.add_argument("--json", action="store_true")
+        parser.add_argument("--json", action="store_true", help="print what was found as JSON")
 
     def handle(self, *args: Any, **options: Any) -> None:
         name = options["policy"]

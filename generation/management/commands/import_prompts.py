@@ -15,7 +15,7 @@ class Command(BaseCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("file", type=Path)
+        parser.add_argument("file", type=Path, help="JSONL or CSV")
 
     def handle(self, *args: Any, file: Path, **options: Any) -> None:
         try:

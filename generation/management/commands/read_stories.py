@@ -17,13 +17,13 @@ from generation.writers import engine_settings, writing_of
 class Command(BaseCommand):
     help = (
         "Have a judge model read a policy's newest stories for structure and message. Can be interrupted and run "
-        "again: no story is read twice by the same weights."
+        "again: no story is read twice by the same weights (docs/measures.md)."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--policy", help="whose stories; the current policy's if left out")
         parser.add_argument("--judge", help="name of the policy that reads; the one chosen on the page if left out")
-        parser.add_argument("--engine", default=settings.ENGINE, choices=ENGINES, help="default: STORYLOOP_ENGINE")
+        parser.add_argument("--engine", default=settings.ENGINE, choices=ENGINES, help="STORYLOOP_ENGINE if left out")
         parser.add_argument("--json", action="store_true", help="print the figures as JSON")
 
     def handle(self, *args: Any, **options: Any) -> None:

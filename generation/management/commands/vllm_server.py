@@ -15,13 +15,13 @@ from generation.writers import engine_settings, server_weights
 class Command(BaseCommand):
     help = (
         "Start a vLLM server for a policy, as the engine vllm-server needs it: adapters of later rounds are loaded "
-        "while it runs. Ctrl-C ends it."
+        "while it runs (docs/generation.md). Ctrl-C ends it."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--policy", help="name of the policy; the current one if left out")
-        parser.add_argument("--host", default="127.0.0.1")
-        parser.add_argument("--port", type=int, default=8100)
+        parser.add_argument("--host", default="127.0.0.1", help="the address that it listens on")
+        parser.add_argument("--port", type=int, default=8100, help="the port that it listens on")
         parser.add_argument("--lora-rank", type=int, default=LORA_RANK, help="of a policy's adapters together; 0: none")
         parser.add_argument(
             "--reloadable",

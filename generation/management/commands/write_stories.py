@@ -30,7 +30,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--policy", help="name of the policy; the current one if left out")
         parser.add_argument("--count", type=int, default=settings.STORIES_PER_PROMPT, choices=(3, 4, 5))
-        parser.add_argument("--engine", default=settings.ENGINE, choices=ENGINES, help="default: STORYLOOP_ENGINE")
+        parser.add_argument("--engine", default=settings.ENGINE, choices=ENGINES, help="STORYLOOP_ENGINE if left out")
         parser.add_argument("--run", type=int, help="number of a run to take part in; none is begun")
         parser.add_argument("--json", action="store_true", help="print progress as lines of JSON")
 

@@ -317,3 +317,16 @@ def test_an_adapter_is_merged_into_a_rounded_model_without_rounding_it(tiny_mode
     (b,) = (v for k, v in adapter.items() if "layers.0.self_attn.q_proj.lora_B" in k)
     change = merged.state_dict()[name] - bare.state_dict()[name]
     assert torch.allclose(change, 2 * b @ a, atol=1e-6)  # alpha is twice the rank
+
+
+def test_the_base_reaches_its_device_in_two_bytes_a_weight(tiny_model: Path, monkeypatch: pytest.MonkeyPatch):
+    """A GPU that holds the base in bfloat16 need not hold it in fp32 first."""
+    moved, plain = [], torch.nn.Module.to
+
+    def to(module: torch.nn.Module, *where: object, **more: object) -> torch.nn.Module:
+        moved.append({parameter.dtype for parameter in module.parameters()})
+        return plain(module, *where, **more)
+
+    monkeypatch.setattr(torch.nn.Module, "to", to)
+    load_policy(tiny_model, None, DPOSettings(method="lora", precision="bf16"), torch.device("cpu"))
+    assert moved[0] == {torch.bfloat16}

@@ -7,7 +7,10 @@ from training.models import Round
 
 
 class Command(BaseCommand):
-    help = "Look anew at what the alarms watch in rounds that have a policy: limits or stories may have changed."
+    help = (
+        "Look anew at what the alarms watch (docs/training.md) in rounds that have a policy: limits or stories may "
+        "have changed."
+    )
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--round", type=int, metavar="N", help="this round only")

@@ -3,6 +3,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.template.defaultfilters import filesizeformat
 
+from generation.engines.values import EngineError
 from training import leftovers, weights
 from training.management.policies import named
 from training.models import Round
@@ -27,7 +28,7 @@ class Command(BaseCommand):
             freed = self._of_policy(options) if options["policy"] else self._of_round(options)
         except CannotDelete as error:
             raise CommandError(str(error)) from error
-        except OSError as error:
+        except (OSError, EngineError) as error:
             raise CommandError(f"Not all could be deleted ({error}). Mend it, and give the command again.") from error
         if freed is not None:
             self.stdout.write(f"Deleted: {filesizeformat(freed)} are free.")

@@ -4,6 +4,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from generation.engines.values import EngineError
+from generation.signals import weights_left
 from training.bundle import export
 from training.management.policies import named
 
@@ -28,4 +29,5 @@ class Command(BaseCommand):
             raise CommandError(str(error)) from error
         except OSError as error:
             raise CommandError(f"{error}. Free the disk or name another folder, and give the command again.") from error
+        weights_left.send(None, policy=policy)
         self.stdout.write(f"{policy.name} is in {directory}.")

@@ -29,13 +29,18 @@ SELECTION = {
 }
 LISTS = ("languages", "themes", "audiences", "origins")
 OBJECTIVES = f'"structure=1,creativity=0.5"; criteria: {", ".join(CRITERIA)}'
+SAID = {
+    "rounds": "whose stories: of this round, of all, or a mix in which older ones count less",
+    "which": "of an order: all pairs, neighbours, or best and worst",
+    "origins": "imported pairs of that name too; may be given several times",
+}
 
 
 class Command(BaseCommand):
     help = (
         "Launch a round of DPO from the current policy, as the page does. What is not given is as shipped, or as in "
         "--from-round. --dry-run checks everything and launches nothing. Exit status 1 if it cannot be launched, or if "
-        "a dry run found something in its way."
+        "a dry run found something in its way (docs/training.md)."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -48,8 +53,7 @@ class Command(BaseCommand):
         data = parser.add_argument_group("data")
         for name, (option, choices) in SELECTION.items():
             action = "append" if name in LISTS else "store"
-            said = "may be given several times; all if not" if name in LISTS else None
-            said = "imported pairs of that name too; may be given several times" if name == "origins" else said
+            said = SAID.get(name, "may be given several times; all if not")
             data.add_argument(option, dest=f"data_{name}", action=action, choices=choices, help=said)
         data.add_argument(
             "--older-weight", dest="data_older_weight", type=float, help="in a mix, for each round between"

@@ -8,7 +8,10 @@ from training.tasks import send_round
 
 
 class Command(BaseCommand):
-    help = "Go on with a round that was cancelled or has failed: the same pairs, on from its last checkpoint."
+    help = (
+        "Go on with a round that was cancelled or has failed: the same pairs, on from its last checkpoint, or its "
+        "first step (docs/policies.md)."
+    )
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("number", type=int, help="of the round")

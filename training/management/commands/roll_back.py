@@ -7,7 +7,7 @@ from training.roll_back import CannotRollBack, roll_back
 
 
 class Command(BaseCommand):
-    help = "Use an earlier policy again: its stories come back before the experts."
+    help = "Use an earlier policy again: its stories come back before the experts, the queue follows."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("policy", help="name of the policy")

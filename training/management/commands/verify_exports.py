@@ -5,6 +5,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from annotate.exports import file_fault, verify_exports
+from generation.stores import single
 from training.models import Round
 
 
@@ -33,4 +34,4 @@ def _checked() -> Iterator[tuple[str, str]]:
     for finding in verify_exports():
         yield f"export {finding.export.pk}", finding.fault
     for frozen in Round.objects.exclude(export_path="").order_by("number"):
-        yield f"round {frozen.number}", file_fault(Path(frozen.export_path), frozen.export_sha256)
+        yield f"round {frozen.number}", file_fault(single.find(Path(frozen.export_path)), frozen.export_sha256)

@@ -1,16 +1,14 @@
-"""Rounds as an admin would run them, through all the kills: collect, launch, watch, resume, promote."""
+"""Rounds as an admin would run them, through all that happens: collect, launch, watch, resume, promote."""
 
+import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from config.chaos.people import Admin, Diary, Disturbed, patient
-from config.chaos.plan import Phase, Plan
-from config.chaos.scene import Scene
+from config.trials.people import Admin, Diary, Disturbed, patient
 from training.models import Round, State
 
-ENOUGH = 40  # judgements before a round is launched
 COLLECT_SECONDS = 90.0
 STUCK_SECONDS = 240.0  # without any change of a round
 MOST_RESUMED = 6
@@ -29,10 +27,10 @@ class Turns:
 
     admin: Admin
     diary: Diary
-    plan: Plan
-    scene: Scene
     say: Callable[[str], None]
-    seed: int
+    name: str  # of this run: two of them launch different rounds
+    collected: Callable[[int], bool]  # whether so many judgements, given since the last promotion, are enough
+    promoting: threading.Event = field(default_factory=threading.Event)  # set while it is done
     resumed: int = 0
 
     def take(self, number: int) -> None:
@@ -41,17 +39,17 @@ class Turns:
         self._launch(number)
         self._watch(number)
         self._promote(number)
-        self.say(f"Round {number}: promoted; {len(self.diary.given)} judgements, {self.plan.left.total()} kills to do")
+        self.say(f"Round {number}: promoted; {len(self.diary.given)} judgements so far")
 
     def _collect(self) -> None:
         begin, deadline = len(self.diary.given), time.monotonic() + COLLECT_SECONDS
         while time.monotonic() < deadline:
-            if len(self.diary.given) - begin >= ENOUGH and not self.plan.wanted(Phase.COLLECTING):
+            if self.collected(len(self.diary.given) - begin):
                 return
             time.sleep(LOOK)
 
     def _launch(self, number: int) -> None:
-        key = {"Idempotency-Key": f"chaos-{self.seed}-{number}"}
+        key = {"Idempotency-Key": f"{self.name}-{number}"}
         status, answer = self.admin.ask("POST", "/rounds", SETTINGS, **key)
         if status not in (200, 201):
             raise Disturbed(f"round {number} cannot be launched: {status} {answer}")
@@ -84,12 +82,12 @@ class Turns:
             raise Stuck(f"Round {current.number} cannot be resumed: {answer}")
 
     def _promote(self, number: int) -> None:
-        self.scene.promoting.set()
+        self.promoting.set()
         try:
             time.sleep(LOOK / 4)
             status, answer = self.admin.ask("POST", f"/rounds/{number}/promote", {"in_spite_of_alarms": True})
         finally:
-            self.scene.promoting.clear()
+            self.promoting.clear()
         # 409 is what the second try hears when the first one had gone through before its answer was lost
         if patient(lambda: Round.objects.get(number=number)).state != State.PROMOTED:
             raise Stuck(f"Round {number} is not promoted: {status} {answer}")

@@ -2,35 +2,38 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from subprocess import Popen
 
 import psutil
-import psycopg
 from django.conf import settings
 
 from config import postgres, services
-from config.chaos.plan import Target
 from generation.engines import processes
 
 LOOK = 0.1  # seconds
 RESTART_AFTER = 0.5  # seconds that the dead lie, as with systemd's RestartSec
-WORKER = "storyloop-worker"  # what PostgreSQL knows the worker's connections by
-CUT = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = %s"
+HEALTH = "/healthz"
 
 
 class House:
-    """Web, worker and beat on a PostgreSQL of their own."""
+    """Web, worker and beat on a PostgreSQL of their own; each is known to it as storyloop-NAME."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(
+        self,
+        port: int,
+        commands: Mapping[str, list[str]] | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.port = port
-        self.commands = {
+        self.commands = commands or {
             "web": services.web_command(port),
             "worker": services.worker_command(),
             "beat": services.beat_command(),
         }
+        self.environment = environment or {}
         self.started: dict[str, Popen[str]] = {}
         self.restarts = 0
         self.closing = threading.Event()
@@ -43,7 +46,7 @@ class House:
         try:
             for name in self.commands:
                 self._start(name)
-            services.wait_for_web(f"http://127.0.0.1:{self.port}/log-in/", self.started)
+            services.wait_for_web(f"http://127.0.0.1:{self.port}{HEALTH}", self.started)
             keeper.start()
             yield self
         finally:
@@ -52,31 +55,14 @@ class House:
                 for process in reversed(self.started.values()):
                     processes.stop(process, grace=services.STOP_SECONDS)
 
-    def find(self, target: Target) -> list[int]:
-        """Ids of the processes that `target` means just now; none if it does not run. PostgreSQL's for BROKER."""
-        if target is Target.DATABASE or target is Target.BROKER:
-            return [pid] if (pid := postmaster()) else []
-        if target is Target.TRAINER:
-            return trainers()
-        if target is Target.WRITER:
-            return running("write_stories")
-        return family(self.started[target.value].pid)
-
-    def kill(self, target: Target, pid: int) -> bool:
-        """Whether there was something to kill."""
-        try:
-            if target is Target.BROKER:
-                return cut_connections() > 0
-            psutil.Process(pid).kill()
-        except (psutil.NoSuchProcess, psycopg.OperationalError):
-            return False
-        if target is Target.DATABASE:
-            self._start_database()
-        return True
-
     def well(self) -> bool:
         """Whether all of it runs."""
         return bool(postmaster()) and all(process.poll() is None for process in self.started.values())
+
+    def start_database(self) -> None:
+        time.sleep(RESTART_AFTER)
+        with postgres.running(settings.POSTGRES_DIR):
+            pass  # the command's own hold on it keeps it up
 
     def _keep(self) -> None:
         while not self.closing.wait(LOOK):
@@ -94,13 +80,8 @@ class House:
                 self.commands[name],
                 log=services.log_of(name),
                 directory=settings.BASE_DIR,
-                environment={"PGAPPNAME": f"storyloop-{name}"},
+                environment={**self.environment, "PGAPPNAME": f"storyloop-{name}"},
             )
-
-    def _start_database(self) -> None:
-        time.sleep(RESTART_AFTER)
-        with postgres.running(settings.POSTGRES_DIR):
-            pass  # the command's own hold on it keeps it up
 
 
 def postmaster() -> int:
@@ -110,13 +91,6 @@ def postmaster() -> int:
         return pid if psutil.Process(pid).status() != psutil.STATUS_ZOMBIE else 0
     except (OSError, ValueError, IndexError, psutil.NoSuchProcess):
         return 0
-
-
-def cut_connections() -> int:
-    """End the worker's connections, the queue's among them; how many there were."""
-    with psycopg.connect(postgres.url(settings.POSTGRES_DIR), connect_timeout=5) as connection:
-        found = connection.execute(CUT, [WORKER]).fetchone()
-    return int(found[0]) if found else 0
 
 
 def family(pid: int) -> list[int]:

@@ -1,0 +1,63 @@
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from generation.engines.values import EngineError, adapter_hash, weights_hash
+from generation.models import Policy
+from generation.stores.folders import publish
+from generation.stores.manifest import read
+from generation.stores.places import apart, is_kept, key_of
+
+
+class Command(BaseCommand):
+    help = (
+        "Put the policies that lie on this machine into the model store (STORYLOOP_MODEL_STORE): once, when an "
+        "installation gets one, or after a restore. What is there whole is left alone; given again it goes on."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--again", action="store_true", help="write what is there already, too: it is damaged")
+
+    def handle(self, *args: Any, again: bool, **options: Any) -> None:
+        if not apart():
+            raise CommandError("STORYLOOP_MODEL_STORE is not set: there is no store apart from the folders here.")
+        lacking = []
+        for policy in Policy.objects.with_weights():
+            try:
+                done = self._policy(policy, again)
+            except (EngineError, OSError) as error:
+                raise CommandError(f"{policy.name}: {error}") from error
+            if not done:
+                lacking.append(policy.name)
+        if lacking:
+            raise CommandError(
+                f"Not in the store, and not whole on this machine: {', '.join(lacking)}. Give this command on the "
+                "machine that has them, or put their files back from a backup."
+            )
+
+    def _policy(self, policy: Policy, again: bool) -> bool:
+        """Whether all of it is in the store now."""
+        path = Path(policy.path)
+        place = path if is_kept(path) else Path(settings.MODEL_DIR) / f"base-{policy.weights_hash[:24]}"
+        adapter = Path(policy.adapter_path) if policy.adapter_path else None
+        done = self._folder(place, path, again, lambda: weights_hash(path) == policy.weights_hash)
+        if adapter and is_kept(adapter):
+            known = policy.adapter_hash
+            done &= self._folder(adapter, adapter, again, lambda: not known or adapter_hash(adapter) == known)
+        if done and str(place) != policy.path:
+            policy.path = str(place)
+        if done:
+            policy.save(update_fields=["path", "adapter_path"])  # relative from now on
+        return done
+
+    def _folder(self, place: Path, source: Path, again: bool, is_whole: Any) -> bool:
+        if not again and read(key_of(place)):
+            self.stdout.write(f"{place.name}: there already")
+            return True
+        if not source.is_dir() or not is_whole():
+            return bool(read(key_of(place)))
+        publish(place, source=source, again=again)
+        self.stdout.write(f"{source}: published")
+        return True

@@ -1,0 +1,111 @@
+"""The copies that this machine has of what lies in the store: who uses which, and which go when room is short.
+
+A file lock for each copy says that it is used (shared) or changed (exclusive); the kernel gives it back when its
+process dies. A copy that has a mark (.store/*.json) is in the store too, and may go; work that is not, never.
+"""
+
+import errno
+import fcntl
+import logging
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from django.conf import settings
+
+from generation.stores.manifest import Manifest, parse
+from generation.stores.places import INNER, OUTLINES
+
+log = logging.getLogger(__name__)
+
+SPARE = 256 * 2**20  # bytes that stay free beside a copy
+GIGABYTE = 10**9
+
+
+def is_marked(folder: Path) -> bool:
+    return folder.is_dir() and _mark(folder).exists()
+
+
+def mark(folder: Path, found: Manifest) -> None:
+    """`folder` is what the store has."""
+    _mark(folder).parent.mkdir(parents=True, exist_ok=True)
+    temporary = _mark(folder).with_suffix(f".{os.getpid()}.tmp")
+    temporary.write_text(found.as_json())
+    temporary.replace(_mark(folder))
+
+
+@contextmanager
+def locked(folder: Path, *, exclusive: bool = False, wait: bool = True) -> Iterator[bool]:
+    """The lock of the copy; False if somebody has it and `wait` is not meant."""
+    path = _mark(folder).with_suffix(".lock")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+            return
+        if not exclusive:
+            os.utime(path)  # used last
+        yield True
+
+
+def make_room(size: int, for_whom: Path) -> None:
+    """Delete copies, least lately used first, until `size` bytes more fit. OSError (ENOSPC) if they do not."""
+    limit = settings.MODEL_CACHE_GB * GIGABYTE
+    copies = _copies()
+    total = sum(copies.values())
+    settings.MODEL_DIR.mkdir(parents=True, exist_ok=True)
+    for folder in sorted(copies, key=_used):
+        short = shutil.disk_usage(settings.MODEL_DIR).free < size + SPARE
+        if not short and not (limit and total + size > limit):
+            return
+        if folder != for_whom and forget(folder):
+            total -= copies[folder]
+    if shutil.disk_usage(settings.MODEL_DIR).free < size + SPARE:
+        raise OSError(errno.ENOSPC, "No space left on device", str(for_whom))
+
+
+def forget(folder: Path) -> bool:
+    """Delete the copy here; False if somebody uses it. What is not in the store is left alone."""
+    with locked(folder, exclusive=True, wait=False) as mine:
+        if not mine or not is_marked(folder):
+            return False
+        gone = folder.with_name(f".{folder.name}.gone.{os.getpid()}")
+        folder.rename(gone)  # at once: nobody sees half of it
+        _mark(folder).unlink()
+        shutil.rmtree(gone, ignore_errors=True)
+    log.info("the copy of %s on this machine was deleted: it is in the model store", folder)
+    return True
+
+
+def unmark(folder: Path) -> None:
+    """What lies here is in no store any more."""
+    _mark(folder).unlink(missing_ok=True)
+
+
+def outline_of(folder: Path) -> Path:
+    return Path(settings.MODEL_DIR) / OUTLINES / folder.relative_to(settings.MODEL_DIR)
+
+
+def _copies() -> dict[Path, int]:
+    """Folders with a mark, and their bytes."""
+    found = {}
+    for path in (Path(settings.MODEL_DIR) / INNER).glob("*.json"):
+        folder = Path(settings.MODEL_DIR) / path.stem.replace("~", "/")
+        known = parse(path.read_bytes())
+        if folder.is_dir() and known:
+            found[folder] = known.size
+    return found
+
+
+def _used(folder: Path) -> float:
+    path = _mark(folder).with_suffix(".lock")
+    return path.stat().st_mtime if path.exists() else 0.0
+
+
+def _mark(folder: Path) -> Path:
+    name = folder.relative_to(settings.MODEL_DIR).as_posix().replace("/", "~")
+    return Path(settings.MODEL_DIR) / INNER / f"{name}.json"

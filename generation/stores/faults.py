@@ -1,0 +1,57 @@
+"""What goes wrong with the model store, in words and with a code that a round's end can say (training/ends.py)."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from django.conf import settings
+from django.core.files.storage import Storage
+from django.utils.translation import gettext_lazy as _
+
+from generation.engines.values import EngineError
+
+UNREACHABLE = "store_unreachable"
+REFUSED = "store_refused"
+MISSING = "store_missing"
+DAMAGED = "store_damaged"
+
+WORDS = {
+    UNREACHABLE: _(
+        "The model store %(store)s does not answer (%(error)s). Check the network and STORYLOOP_S3_ENDPOINT."
+    ),
+    REFUSED: _(
+        "The model store %(store)s refuses this machine (%(error)s). Check STORYLOOP_MODEL_STORE and the key of "
+        "STORYLOOP_S3_ACCESS_KEY: it must be allowed to read, write, list and delete there."
+    ),
+    MISSING: _(
+        "The model store %(store)s has no whole %(key)s. Put it back there (manage.py publish_models, on a machine "
+        "that has it)."
+    ),
+    DAMAGED: _(
+        "%(file)s of the model store %(store)s is not what was stored: its SHA-256 differs. Put it back (manage.py "
+        "publish_models --again, on a machine that has it whole)."
+    ),
+}  # fmt: skip
+
+
+class StoreFault(EngineError):
+    """values: what JSON can hold, `store` among them."""
+
+    def __init__(self, code: str, **values: Any) -> None:
+        self.code, self.values = code, {"store": settings.MODEL_STORE, **values}
+        super().__init__(str(WORDS[code]) % self.values)
+
+
+@contextmanager
+def told(store: Storage) -> Iterator[None]:
+    """StoreFault for what the store's library raises. A full disk here stays an OSError."""
+    fault_of = getattr(store, "fault_of", None)
+    try:
+        yield
+    except StoreFault:
+        raise
+    except Exception as error:
+        code = fault_of(error) if fault_of else None
+        if code is None:
+            raise
+        raise StoreFault(code, error=f"{type(error).__name__}: {error}"[:300], key="", file="") from error

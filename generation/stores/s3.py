@@ -1,0 +1,60 @@
+"""A bucket of a server that speaks S3. Nothing imports boto3 where the store is a folder."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
+from s3transfer.exceptions import S3UploadFailedError
+from storages.backends.s3 import S3Storage
+
+from generation.stores.backends import CHUNK
+from generation.stores.faults import REFUSED, UNREACHABLE
+
+CONNECT_SECONDS, READ_SECONDS = 10, 60
+GONE = ("404", "NoSuchKey", "NotFound")
+
+
+class S3Store(S3Storage):  # type: ignore[misc]  # it has no types
+    """django-storages' storage, read as a stream: its own files are copied to this disk before the first byte."""
+
+    def __init__(self, **options: Any) -> None:
+        config = Config(
+            signature_version="s3v4",
+            connect_timeout=CONNECT_SECONDS,
+            read_timeout=READ_SECONDS,
+            retries={"mode": "standard", "max_attempts": 4},
+            # servers other than Amazon's may not know the newer checksums; ours are SHA-256, checked when fetched
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+            s3={"addressing_style": "path" if options.get("endpoint_url") else "auto"},
+        )
+        super().__init__(client_config=config, file_overwrite=True, default_acl=None, **options)
+
+    def stream(self, name: str, start: int = 0) -> Iterator[bytes]:
+        asked = {"Range": f"bytes={start}-"} if start else {}
+        try:
+            body = self.bucket.Object(self._normalize_name(name)).get(**asked)["Body"]
+        except ClientError as error:
+            if _code(error) in GONE:
+                raise FileNotFoundError(name) from error
+            raise
+        try:
+            yield from body.iter_chunks(CHUNK)
+        finally:
+            body.close()
+
+    def fault_of(self, error: Exception) -> str | None:
+        """What the fault is called, if it is the store's and not this machine's."""
+        if isinstance(error, NoCredentialsError | PartialCredentialsError):
+            return REFUSED
+        if isinstance(error, S3UploadFailedError):
+            return REFUSED if "AccessDenied" in str(error) or "InvalidAccessKeyId" in str(error) else UNREACHABLE
+        if isinstance(error, ClientError):
+            status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+            return UNREACHABLE if status >= 500 or not status else REFUSED
+        return UNREACHABLE if isinstance(error, BotoCoreError) else None
+
+
+def _code(error: ClientError) -> str:
+    return str(error.response.get("Error", {}).get("Code", ""))

@@ -1,0 +1,5 @@
+"""python -m storyloop."""
+
+from storyloop import main
+
+main()

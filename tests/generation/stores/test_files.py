@@ -1,0 +1,187 @@
+"""What rows name, and single files, on machines that share only the store."""
+
+import os
+import time
+from functools import partial
+from pathlib import Path
+
+import pytest
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.core.management import CommandError, call_command
+from django.db import connection
+
+from annotate import uploads
+from config.backups.making import write_backup
+from config.doctor import model_store
+from generation.engines.values import EngineError
+from generation.models import Policy
+from generation.policies import register_policy
+from generation.stores import manifest, single
+from generation.stores.faults import StoreFault
+from generation.stores.fields import StoredPath
+from generation.stores.places import key_of, store
+from generation.writers import writing_of
+from tests.generation.stores.conftest import Machines, use
+from tests.generation.stores.test_folders import make_model
+from training import ends, progress
+from training.bundle import export
+
+pytestmark = pytest.mark.django_db
+
+
+def stored(policy: Policy) -> list[str]:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT path, adapter_path FROM generation_policy WHERE id = %s", [policy.pk])
+        return list(cursor.fetchone())
+
+
+def make_policy(path: Path, adapter: Path | None = None, name: str = "base") -> Policy:
+    adapter_path = str(adapter) if adapter else ""
+    return Policy.objects.create(name=name, path=str(path), adapter_path=adapter_path, weights_hash="0" * 64)
+
+
+def test_a_path_is_stored_without_the_folder_that_each_machine_has_elsewhere(
+    machines: Machines, tmp_path: Path
+) -> None:
+    one = machines.on("one")
+    inside, outside = make_policy(one / "a" / "merged", one / "a" / "policy"), make_policy(tmp_path / "hub", name="hub")
+    assert stored(inside) == ["a/merged", "a/policy"]
+    assert stored(outside) == [str(tmp_path / "hub"), ""]
+    assert Policy.objects.get(path=str(one / "a" / "merged")) == inside
+    two = machines.on("two")
+    assert Policy.objects.get(pk=inside.pk).path == str(two / "a" / "merged")
+    assert Policy.objects.get(pk=outside.pk).path == str(tmp_path / "hub")
+
+
+def test_a_row_of_before_keeps_its_absolute_path_until_it_is_saved(machines: Machines) -> None:
+    one = machines.on("one")
+    old = make_policy(one / "a")
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE generation_policy SET path = %s", [str(one / "a")])
+    found = Policy.objects.get(pk=old.pk)
+    assert found.path == str(one / "a")
+    found.save()
+    assert stored(old) == ["a", ""]
+
+
+def test_the_column_is_a_text_as_before() -> None:
+    field = StoredPath(blank=True, root="EXPORT_DIR")
+    field.set_attributes_from_name("export_path")
+    assert field.deconstruct() == ("export_path", "django.db.models.TextField", [], {"blank": True})
+
+
+def test_a_base_from_a_folder_of_one_machine_can_be_loaded_on_another(apart: Machines, tmp_path: Path) -> None:
+    policy = register_policy(name="base", path=make_model(tmp_path / "hub" / "base"))
+    assert stored(policy) == [f"base-{policy.weights_hash[:24]}", ""]
+    apart.on("two")
+    found = Policy.objects.get()
+    assert not Path(found.path).exists()
+    weights = writing_of(found).weights
+    assert (weights.directory / "model.safetensors").read_bytes()[-1] == 250
+    export(found, tmp_path / "exported")
+    assert (tmp_path / "exported" / "model.safetensors").read_bytes()[-1] == 250
+    assert (tmp_path / "exported" / "README.md").exists()
+
+
+def test_an_export_of_what_was_changed_in_the_store_does_not_appear(apart: Machines, tmp_path: Path) -> None:
+    policy = register_policy(name="base", path=make_model(tmp_path / "hub" / "base"))
+    name = f"{key_of(policy.path)}/model.safetensors"
+    content = b"".join(store().stream(name))
+    store().delete(name)
+    (apart.settings.MODEL_DIR / "other").parent.mkdir(parents=True, exist_ok=True)
+    (apart.settings.MODEL_DIR / "other").write_bytes(content[:-1] + b"!")
+    with (apart.settings.MODEL_DIR / "other").open("rb") as file:
+        store().save(name, file)
+    with pytest.raises(EngineError, match="SHA-256 differs"):
+        export(policy, tmp_path / "exported")
+    assert not (tmp_path / "exported").exists()
+
+
+def test_a_single_file_goes_along_until_it_is_dropped(apart: Machines) -> None:
+    apart.on("one")
+    path = apart.settings.EXPORT_DIR / "round-1.jsonl"
+    path.parent.mkdir(parents=True)
+    path.write_text("{}\n")
+    single.put(path)
+    apart.on("two")
+    path = apart.settings.EXPORT_DIR / "round-1.jsonl"
+    assert single.get(path).read_text() == "{}\n"
+    single.drop(path)
+    assert not single.find(path).exists()
+    with pytest.raises(StoreFault, match=r"no whole exports/round-1\.jsonl"):
+        single.get(path)
+
+
+def test_uploads_that_nobody_imported_leave_the_store_too(apart: Machines, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = uploads.keep(SimpleUploadedFile("old.jsonl", b"{}"))
+    monkeypatch.setattr(time, "time", partial(float, time.time() + uploads.KEPT + 60))
+    uploads.keep(SimpleUploadedFile("new.jsonl", b"{}"))
+    apart.on("two")
+    assert not uploads.path_of(old, "old.jsonl").exists()
+
+
+def test_the_end_of_a_log_is_shown_on_other_machines(apart: Machines) -> None:
+    log = apart.on("one") / "round-1" / "trainer.log"
+    log.parent.mkdir(parents=True)
+    log.write_text("long ago\n" + "." * 100 + "\nstep 7\n")
+    single.put_tail(log, 50)
+    log.write_text("step 8\n")
+    single.put_tail(log, 50)
+    assert progress.log_tail(apart.on("two") / "round-1" / "trainer.log") == "step 8"
+    assert progress.log_tail(apart.on("two") / "round-2" / "trainer.log") == ""
+
+
+def test_an_installation_moves_into_a_store(machines: Machines, s3_server: str, tmp_path: Path, capsys) -> None:
+    one = machines.on("one")
+    base = register_policy(name="base", path=make_model(tmp_path / "hub" / "base"))
+    made = register_policy(name="round-1", path=make_model(one / "round-1" / "policy", b""), parent=base)
+    assert stored(base) == [str(tmp_path / "hub" / "base"), ""]
+    with pytest.raises(CommandError, match="STORYLOOP_MODEL_STORE is not set"):
+        call_command("publish_models")
+    use(machines.settings, f"s3://stories/{tmp_path.name}", s3_server)
+    machines.on("two")
+    with pytest.raises(CommandError, match=r"not whole on this machine: round-1\."):
+        call_command("publish_models")
+    machines.on("one")
+    call_command("publish_models")
+    call_command("publish_models")
+    assert "there already" in capsys.readouterr().out
+    assert stored(base) == [f"base-{base.weights_hash[:24]}", ""]
+    assert manifest.read(key_of(made.path))
+    assert [one.level for one in model_store.policies()] == []
+
+
+def test_the_doctor_tries_the_store(machines: Machines, s3_server: str, tmp_path: Path) -> None:
+    machines.on("one")
+    assert [one.level for one in model_store.tried()] == ["ok"]
+    use(machines.settings, f"s3://stories/{tmp_path.name}", s3_server)
+    assert [one.level for one in model_store.tried()][0] == "ok"
+    assert store().listdir("doctor") == ([], [])
+    make_policy(machines.settings.MODEL_DIR / "round-1")
+    assert [(one.level, "publish_models" in one.todo) for one in model_store.policies()] == [("fault", True)]
+    use(machines.settings, "s3://no-such-bucket", s3_server)
+    assert ["refuses" in one.said for one in model_store.tried()] == [True]
+    use(machines.settings, f"file://{tmp_path}/not-mounted/store")
+    os.mkfifo(tmp_path / "not-mounted")
+    (found,) = model_store.tried()
+    assert (found.level, bool(found.todo)) == ("fault", True)
+
+
+@pytest.mark.django_db(transaction=True)  # another session dumps it
+def test_a_backup_holds_what_is_only_in_the_store(apart: Machines, tmp_path: Path) -> None:
+    policy = register_policy(name="base", path=make_model(tmp_path / "hub" / "base"))
+    apart.on("two")
+    made = write_backup(tmp_path / "backup", checkpoints=True, say=lambda said: None)
+    assert made.missing == []
+    assert f"models/{Path(policy.path).name}/model.safetensors" in made.files
+    assert not any(name.startswith(("models/.store", "models/.outlines")) for name in made.files)
+
+
+@pytest.mark.parametrize("code", ["store_unreachable", "store_refused", "store_missing", "store_damaged"])
+def test_a_rounds_end_says_the_stores_fault_with_a_next_step(code: str, settings) -> None:
+    settings.MODEL_STORE = "s3://stories"
+    found = ends.of_error(StoreFault(code, error="timeout", key="models/round-1", file="models/round-1/a"))
+    assert isinstance(found, ends.Said)
+    assert "s3://stories" in found
+    assert found.endswith("resume the round.")
+    assert ends.in_words(found.stored()) == found

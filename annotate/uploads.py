@@ -34,7 +34,7 @@ def path_of(key: uuid.UUID, file_name: str) -> Path:
 
 
 def drop(key: uuid.UUID, file_name: str) -> None:
-    """It is imported, or worth nothing."""
+    """It is imported, or worth nothing; what a silent store keeps of it goes a day later."""
     single.drop(_path(key, file_name))
 
 

@@ -1,23 +1,26 @@
 """The settings of the model store: STORYLOOP_MODEL_STORE, and for S3 its server and keys."""
 
 import importlib.util
+import re
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from config import env
-from generation.stores.backends import S3, backend
+from generation.stores.backends import S3, backends
+from generation.stores.places import ALIAS
 
 HERE = ("127.0.0.1", "localhost", "::1")
 
 
-def storage(url: str, model_dir: Path) -> dict[str, Any]:
-    """The entry "models" of STORAGES. Raises BadEnvironment."""
+def storages(url: str, model_dir: Path) -> dict[str, dict[str, Any]]:
+    """The entries of STORAGES for models. Raises BadEnvironment."""
     try:
-        found = backend(url, model_dir, _s3())
+        found = backends(url, model_dir, _s3())
     except ValueError as error:
-        raise env.BadEnvironment(f"STORYLOOP_MODEL_STORE is {url!r}: {error}") from error
-    if found["BACKEND"] == S3 and not importlib.util.find_spec("storages"):
+        shown = re.sub(r"//[^/]*@", "//…@", url)  # somebody may have written the key into it
+        raise env.BadEnvironment(f"STORYLOOP_MODEL_STORE is {shown!r}: {error}") from error
+    if found[ALIAS]["BACKEND"] == S3 and not importlib.util.find_spec("storages"):
         raise env.BadEnvironment(
             "STORYLOOP_MODEL_STORE begins with s3:// and django-storages is not installed here: "
             "pip install -c constraints.txt 'django-storages[s3]'"

@@ -236,7 +236,7 @@ IMPORT_DIR = VAR_DIR / "imports"  # uploads between their check and their import
 # Where machines that share no folder keep what they share (docs/adr/0017); "": in these folders.
 MODEL_STORE = env.text("STORYLOOP_MODEL_STORE").rstrip("/")
 MODEL_CACHE_GB = env.integer("STORYLOOP_MODEL_CACHE_GB")
-STORAGES["models"] = model_store.storage(MODEL_STORE, MODEL_DIR)
+STORAGES |= model_store.storages(MODEL_STORE, MODEL_DIR)
 API_PER_MINUTE = env.integer("STORYLOOP_API_PER_MINUTE")  # requests of a token; 0: no limit
 IMPORT_MAX_MB = env.integer("STORYLOOP_IMPORT_MAX_MB")
 # For manage.py push_policy alone.

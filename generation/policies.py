@@ -11,7 +11,7 @@ from generation.engines.values import EngineError, adapter_hash, weights_hash
 from generation.engines.whole import require_whole
 from generation.models import Policy
 from generation.stores.folders import publish
-from generation.stores.places import apart, is_kept
+from generation.stores.places import apart, is_kept, store
 
 
 def require_weights(policy: Policy) -> None:
@@ -40,6 +40,8 @@ def _published(path: Path, found: str) -> Path:
     """Where the weights lie from now on: of those from outside of this installation, the store has a copy."""
     if not apart():
         return path
+    if not Policy.objects.exists():  # a new installation: its store is new, too
+        store().begin()
     place = path if is_kept(path) else Path(settings.MODEL_DIR) / f"base-{found[:24]}"
     publish(place, source=path)
     return place

@@ -21,6 +21,7 @@ def clear_away() -> None:
     if not apart():
         return
     try:
+        cache.clear_away()
         for policy in Policy.objects.exclude(weights_deleted_at=None):
             for folder in filter(policy_files.is_ours, policy_files.folders(policy)):
                 cache.forget(folder)

@@ -63,6 +63,10 @@ WORDS = {
         "The model store %(store)s refuses the worker's machine (%(error)s). Check its settings and its key "
         "(STORYLOOP_MODEL_STORE, STORYLOOP_S3_ACCESS_KEY; manage.py doctor tries them), then resume the round."
     ),
+    "store_unmounted": _(
+        "The model store %(store)s is not mounted on the worker's machine: the folder has no file %(mark)s. Mount it, "
+        "then resume the round."
+    ),
     "store_missing": _(
         "The model store %(store)s has no whole %(key)s. Put it back there (manage.py publish_models, on a machine "
         "that has it), then resume the round."

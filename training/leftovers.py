@@ -14,6 +14,7 @@ from django.utils.translation import gettext as _
 from generation import policy_files
 from generation.models import Policy
 from generation.stores.folders import delete as delete_stored
+from generation.stores.folders import left_in_store
 from generation.stores.places import apart
 from training.models import Round, State
 from training.weights import LEFT_BY_TRAINING, CannotDelete
@@ -39,9 +40,15 @@ def _of_policies() -> list[Path]:
     return [path for policy in Policy.objects.with_weights() for path in policy_files.folders(policy)]
 
 
+def _stored(shown: Round) -> list[Path]:
+    """What a worker may have published that was killed before it registered it."""
+    kept = _of_policies()
+    return [folder for name in ("policy", "merged") if (folder := shown.folder / name) not in kept]
+
+
 def freed_by_deleting(shown: Round) -> int:
     """Bytes."""
-    return policy_files.bytes_in(files_of(shown))
+    return policy_files.bytes_in(files_of(shown)) or (sum(map(left_in_store, _stored(shown))) if apart() else 0)
 
 
 def delete_leftovers(*, round_id: int, by: User | None = None) -> int:
@@ -56,10 +63,8 @@ def delete_leftovers(*, round_id: int, by: User | None = None) -> int:
         check_delete(shown)
         if not shown.checkpoint_deleted_at:
             Round.objects.filter(pk=round_id).update(checkpoint_deleted_at=timezone.now())
-    kept = _of_policies()
-    for folder in (shown.folder / "policy", shown.folder / "merged"):
-        if folder not in kept:  # published by a worker that was killed before it registered it
-            delete_stored(folder)
+    for folder in _stored(shown):
+        delete_stored(folder)
     freed = policy_files.delete(files_of(shown))
     log.info("round %s: %d bytes of its checkpoint deleted by %s", shown.number, freed, by or "a command")
     return freed
@@ -71,5 +76,6 @@ def check_delete(shown: Round) -> None:
         said = _("Round %(number)d is %(state)s: only of a round that failed or was cancelled is a checkpoint left.")
         raise CannotDelete(said % {"number": shown.number, "state": shown.get_state_display()})
     # with a model store apart they lie on the machine that trained, which clears them away (training/clearing.py)
-    if not files_of(shown) and not (apart() and not shown.checkpoint_deleted_at):
+    here = files_of(shown) or (apart() and not shown.checkpoint_deleted_at)
+    if not here and not any(map(left_in_store, _stored(shown))):
         raise CannotDelete(_("Round %(number)d has left nothing to delete.") % {"number": shown.number})

@@ -13,6 +13,8 @@ from generation.engines.values import EngineError
 from generation.models import Policy
 from generation.policies import require_weights
 from generation.stores import single
+from generation.stores.faults import ABSENT, StoreFault
+from generation.stores.places import in_haste
 from training.ends import said
 from training.models import Round, State
 
@@ -112,8 +114,14 @@ def _check_export(shown: Round) -> None:
     if not shown.export_path:
         return  # it ended before they were frozen: it freezes those of now
     try:
-        with single.find(Path(shown.export_path)).open("rb") as file:
+        with in_haste(), single.get(Path(shown.export_path), sha256=shown.export_sha256).open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except StoreFault as error:
+        if error.code in ABSENT:
+            raise CannotResume(str(error)) from error
+        raise CannotResume(
+            _("The frozen pairs are gone (%(path)s): launch a new round.") % {"path": shown.export_path}
+        ) from error
     except OSError as error:
         raise CannotResume(
             _("The frozen pairs are gone (%(path)s): launch a new round.") % {"path": shown.export_path}

@@ -76,9 +76,18 @@ def work_on(lease: Lease, *, queue: str = "") -> bool:
     queue: do that queue's part alone. True: it is done, and the round waits for the workers of another.
     """
     try:
+        return _worked_on(lease, queue)
+    except LeaseLost:
+        log.warning("round %s: another process has it now", lease.round_id)
+        return False
+
+
+def _worked_on(lease: Lease, queue: str) -> bool:
+    try:
         if lease.cancel_requested():
             raise Ended(State.CANCELLED, ends.said("cancelled"))
-        check_sight(_round(lease))
+        with _kept_alive(lease):  # it may fetch
+            check_sight(_round(lease))
         for phase in (_freeze, _train) if queue == TRAINING else (_freeze, _train, _write, _watch):
             with _kept_alive(lease):
                 phase(_round(lease), lease)
@@ -89,8 +98,6 @@ def work_on(lease: Lease, *, queue: str = "") -> bool:
         _compare(_round(lease), lease)
     except Ended as end:
         end_round(lease, end.state, end.message)
-    except LeaseLost:
-        log.warning("round %s: another process has it now", lease.round_id)
     except (NoPairs, NoTemplate, BadSelection, NotVisible, EngineError) as error:
         end_round(lease, State.FAILED, ends.of_error(error))
     except OSError as error:
@@ -172,7 +179,7 @@ def _announce(current: Round, adapter: Path) -> None:
 
 
 def _check_export(current: Round) -> None:
-    with single.get(Path(current.export_path)).open("rb") as file:
+    with single.get(Path(current.export_path), sha256=current.export_sha256).open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if digest != current.export_sha256:
         raise Ended(State.FAILED, ends.said("pairs_changed", path=current.export_path))

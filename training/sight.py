@@ -20,7 +20,11 @@ class NotVisible(ValueError):
 def check_sight(current: Round) -> None:
     """Raise NotVisible, or StoreFault, unless what the next part of the round reads is there, or can be fetched.
     `policy` and `result` are loaded."""
-    if not current.result and current.export_path and not single.get(Path(current.export_path)).is_file():
+    if (
+        not current.result
+        and current.export_path
+        and not single.get(Path(current.export_path), sha256=current.export_sha256).is_file()
+    ):
         raise NotVisible(_not_seen(current.export_path, "STORYLOOP_EXPORT_DIR"))
     for path in _folders(current):
         if apart() and is_kept(path):

@@ -11,7 +11,7 @@ from generation import policy_files
 from generation.licenses import stated_license
 from generation.models import JudgeModel, Policy, WritingRun
 from generation.stores.folders import delete as delete_stored
-from generation.stores.folders import size_in_store
+from generation.stores.folders import left_in_store, size_in_store
 from generation.stores.places import apart
 from training.models import Round
 
@@ -39,7 +39,10 @@ def files_of(policy: Policy) -> list[Path]:
 def freed_by_deleting(policy: Policy) -> int:
     """Bytes. Of weights that were deleted: what an interrupted deletion has left."""
     here = policy_files.bytes_in(path for path in files_of(policy) if policy_files.is_ours(path))
-    return max(here, policy_files.size_of(policy)) if apart() and not policy.weights_deleted_at else here
+    if not apart():
+        return here
+    there = sum(map(left_in_store, policy_files.folders(policy)))
+    return max(here, there, 0 if policy.weights_deleted_at else policy_files.size_of(policy))
 
 
 def delete_weights(*, policy_id: int) -> int:

@@ -1,5 +1,6 @@
 """Entries of what changes no row of its own: log-ins, downloads, secrets that are shown."""
 
+import hashlib
 from typing import Any
 
 from allauth.mfa import signals as mfa
@@ -112,6 +113,8 @@ HANDED_OUT = {
     "mfa_download_recovery_codes": ("recovery_codes_seen", "user", ""),
     "export_audit_log": ("audit_exported", "", ""),
 }
+IN_PAGES = ("list_pairs",)
+GOES_ON = 60  # seconds
 ASKED = ("GET", "POST")  # HEAD hands nothing out
 
 
@@ -122,7 +125,8 @@ def handed_out(get_response: Any) -> Any:
         response: HttpResponseBase = get_response(request)
         match = request.resolver_match
         known = HANDED_OUT.get(match.url_name or "") if match else None
-        if match and known and response.status_code == 200 and request.method in ASKED and _begins(request):
+        handed = response.status_code in (200, 206) and request.method in ASKED
+        if match and known and handed and not _goes_on(request, response):
             kind, type_, part = known
             number = match.kwargs[part] if part else request.user.pk if type_ == "user" else None
             facts = {"table": match.kwargs["table"]} if "table" in match.kwargs else {}
@@ -132,6 +136,11 @@ def handed_out(get_response: Any) -> Any:
     return recorded
 
 
-def _begins(request: HttpRequest) -> bool:
-    """A list that is read page by page is one entry."""
-    return request.GET.get("offset", "0") == "0"
+def _goes_on(request: HttpRequest, response: HttpResponseBase) -> bool:
+    """A file that is fetched in parts, or a list that is read page by page, is an entry a minute."""
+    match = request.resolver_match
+    if response.status_code != 206 and not (match and match.url_name in IN_PAGES):
+        return False
+    said = who(request)
+    key = hashlib.sha256(f"{said['actor']} {said['through']} {request.path}".encode()).hexdigest()
+    return not cache.add(f"audit-goes-on-{key}", 1, GOES_ON)

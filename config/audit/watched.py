@@ -46,6 +46,7 @@ TABLES = {
 }
 READS = ("SELECT", "SAVEPOINT", "RELEASE", "ROLLBACK")
 WRITE = re.compile(r'\s*(INSERT INTO|UPDATE|DELETE FROM)\s+(?:ONLY\s+)?(?:"?public"?\.)?"?(\w+)', re.IGNORECASE)
+INDIRECT = re.compile(r"\s*(WITH|MERGE|DO|COPY|CALL|EXECUTE)\b", re.IGNORECASE)
 NAMED = re.compile("|".join(TABLES))
 
 
@@ -55,7 +56,8 @@ def concerns(statement: str) -> bool:
         return False
     write = WRITE.match(statement)
     if not write:
-        return bool(NAMED.search(statement))  # WITH …, DO …: rare here
+        # rare here. Others (VACUUM, CREATE INDEX CONCURRENTLY) change no row, and may stand in no transaction
+        return bool(INDIRECT.match(statement) and NAMED.search(statement))
     verb, table = write[1].upper(), TABLES.get(write[2])
     if table is None:
         return False

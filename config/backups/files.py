@@ -17,6 +17,7 @@ from config.backups.manifest import Entry
 CHUNK = 1 << 20
 TRIES = 20
 HALF_WRITTEN = (".new", ".tmp")
+LEFT = (".fetch.", ".gone.", ".drawn.", ".other.")  # in names that begin with a dot: generation/stores/cache.py
 
 
 class CannotCopy(RuntimeError):
@@ -108,4 +109,6 @@ def _opened(folder: Path) -> tuple[list[IO[bytes]], ExitStack]:
 
 def _is_half_written(name: str, beside: Collection[str]) -> bool:
     """What carries the name that it has while it is written; or the one before, when the new one is there."""
+    if name.startswith(".") and any(part in name for part in LEFT):
+        return True
     return name.endswith(HALF_WRITTEN) or (name.endswith(".old") and name.removesuffix(".old") in beside)

@@ -3,8 +3,9 @@
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from django.utils import timezone
 from config.backups import client, database, files
 from config.backups.manifest import DATABASE, ELSEWHERE, EXPORTS, MODELS, Entry, Manifest, digest_of
 from generation.stores import single
-from generation.stores.faults import StoreFault
+from generation.stores.faults import ABSENT, StoreFault
 from generation.stores.folders import at_hand
 from generation.stores.places import INNER, OUTLINES, apart
 from generation.version import VERSION
@@ -74,13 +75,22 @@ def _fetched(now: database.Snapshot, say: Callable[[str], None]) -> Iterator[Non
     named = [Path(policy[name]) for policy in now.policies() for name in ("path", "adapter_path") if policy.get(name)]
     if apart():
         say(f"Fetching from {settings.MODEL_STORE}")
-    try:
+    with ExitStack() as stack:
         for path in (*now.exports(), *now.made_for_people()) if apart() else ():
-            single.find(Path(path))
-        with at_hand(named):
-            yield
+            _if_there(partial(single.get, Path(path)), say)
+        for folder in named:
+            _if_there(partial(stack.enter_context, at_hand([folder])), say)
+        yield
+
+
+def _if_there(fetch: Callable[[], object], say: Callable[[str], None]) -> None:
+    """One file or folder that the store has lost keeps nothing else from being backed up: it is told."""
+    try:
+        fetch()
     except StoreFault as error:
-        raise CannotBackUp(f"{error} Nothing was backed up.") from error
+        if error.code in ABSENT:
+            raise CannotBackUp(f"{error} Nothing was backed up.") from error
+        say(str(error))
 
 
 def _check_target(target: Path) -> None:

@@ -52,7 +52,7 @@ def _publish(say: Callable[[str], None]) -> None:
         return
     say(f"Publishing to {settings.MODEL_STORE}")
     try:
-        for path in sorted(Path(settings.EXPORT_DIR).iterdir()):
+        for path in sorted(Path(settings.EXPORT_DIR).glob("*")):
             single.put(path)
         call_command("publish_models", verbosity=0)
     except (CommandError, StoreFault, OSError) as error:

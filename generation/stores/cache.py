@@ -9,6 +9,7 @@ import fcntl
 import logging
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,8 @@ log = logging.getLogger(__name__)
 
 SPARE = 256 * 2**20  # bytes that stay free beside a copy
 GIGABYTE = 10**9
+DAY = 24 * 60 * 60  # seconds
+LEFT = {"*.fetch.*": DAY, "*.gone.*": DAY, "*.drawn.*": DAY, "*.other.*": 7 * DAY}  # patterns of names after a dot
 
 
 def is_marked(folder: Path) -> bool:
@@ -66,6 +69,33 @@ def make_room(size: int, for_whom: Path) -> None:
             total -= copies[folder]
     if shutil.disk_usage(settings.MODEL_DIR).free < size + SPARE:
         raise OSError(errno.ENOSPC, "No space left on device", str(for_whom))
+
+
+def marked(folder: Path) -> Manifest | None:
+    """What the mark says that the store has."""
+    try:
+        return parse(_mark(folder).read_bytes())
+    except FileNotFoundError:
+        return None
+
+
+def set_aside(folder: Path) -> None:
+    """It is not what the store has under this name: it stays on the disk for a week (clear_away). The lock is ours."""
+    other = folder.with_name(f".{folder.name}.other.{os.getpid()}")
+    shutil.rmtree(other, ignore_errors=True)
+    folder.rename(other)
+    os.utime(other)
+    unmark(folder)
+    log.warning("%s is not what the model store has: it is fetched from there; the one of before is %s", folder, other)
+
+
+def clear_away() -> None:
+    """Delete what fetches and deletions left that were killed, after a day, and what was set aside, after a week."""
+    root = Path(settings.MODEL_DIR)
+    for pattern, seconds in LEFT.items():
+        for path in (*root.glob(f".{pattern}"), *root.glob(f"*/.{pattern}"), *(root / OUTLINES).glob(f"**/.{pattern}")):
+            if path.stat().st_mtime < time.time() - seconds:
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def forget(folder: Path) -> bool:

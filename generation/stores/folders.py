@@ -6,6 +6,7 @@ import os
 import shutil
 import struct
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -13,17 +14,16 @@ from pathlib import Path
 
 from django.core.files import File
 
-from generation.engines.values import EngineError
-from generation.local_cache import cache as local_cache
 from generation.stores import cache, manifest
-from generation.stores.faults import DAMAGED, MISSING, StoreFault, told
+from generation.stores.faults import DAMAGED, MISSING, StoreFault, is_silent, told, waited_for
 from generation.stores.manifest import Kept
-from generation.stores.places import apart, is_kept, key_of, store
+from generation.stores.places import apart, in_haste, is_kept, key_of, store
 
 log = logging.getLogger(__name__)
 
 HEADER = 1 << 28  # bytes of a safetensors header that are believed
-TRY_AGAIN = 30  # seconds until a page asks a store again that did not answer
+MOMENT = 0.2  # seconds until it is asked again whether a copy may be fetched
+WHILE_USED = 5  # the same, if it has to take the place of another one, that somebody uses
 _process = ExitStack()  # what hold() holds, until the process ends
 
 
@@ -70,14 +70,42 @@ def hold(*folders: Path) -> None:
 
 @contextmanager
 def _used(folder: Path) -> Iterator[None]:
+    checked = False
     while True:
         with cache.locked(folder):
-            if folder.is_dir():
+            if folder.is_dir() and (checked or _is_the_stores(folder)):
                 yield
                 return
-        with cache.locked(folder, exclusive=True):  # one fetches, the others wait
-            if not folder.is_dir():
-                _fetch(folder)
+        with cache.locked(folder, exclusive=True, wait=False) as mine:  # one fetches, the others wait for their share
+            if mine:
+                if folder.is_dir() and not _is_the_stores(folder):
+                    cache.set_aside(folder)
+                if not folder.is_dir():
+                    _fetch(folder)
+                checked = True
+            else:
+                time.sleep(WHILE_USED if folder.is_dir() else MOMENT)
+
+
+def _is_the_stores(folder: Path) -> bool:
+    """Whether the copy here may be used: it is the same as the store's, or the store has none, or does not answer.
+
+    Another may be: an upload was killed and another machine has trained the round, or a backup was put back.
+    """
+    try:
+        with in_haste():  # it is at hand: a store that is slow holds nobody up
+            found = manifest.read(key_of(folder))
+    except StoreFault as error:
+        log.warning("%s is used as it is here: %s", folder, error)
+        return True
+    if found is None:
+        return True
+    if cache.is_marked(folder):
+        return cache.marked(folder) == found
+    same = manifest.of_folder(folder) == found
+    if same:
+        cache.mark(folder, found)
+    return same
 
 
 def _fetch(folder: Path) -> None:
@@ -129,13 +157,9 @@ def seen(folder: Path) -> Path:
     if not apart() or not is_kept(folder) or folder.is_dir():
         return folder
     outline = cache.outline_of(folder)
-    silent = f"store-silent-{key_of(folder)}"
-    if not outline.is_dir() and not local_cache.get(silent):
-        try:
+    if not outline.is_dir() and not is_silent():
+        with waited_for(folder):
             _draw(folder, outline)
-        except (EngineError, OSError) as error:
-            log.warning("%s: %s", folder, error)
-            local_cache.set(silent, True, TRY_AGAIN)
     return outline if outline.is_dir() else folder
 
 
@@ -143,7 +167,7 @@ def _draw(folder: Path, outline: Path) -> None:
     key = key_of(folder)
     found = manifest.require(key)
     outline.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{outline.name}.", dir=outline.parent))
+    temporary = Path(tempfile.mkdtemp(prefix=f".{outline.name}.drawn.", dir=outline.parent))
     try:
         for name, kept in found.files.items():
             path = temporary / name
@@ -212,9 +236,20 @@ def _from(name: str, start: int) -> Iterator[bytes]:
 
 
 def size_in_store(folder: Path) -> int:
-    """Bytes; 0 without a store apart, or if it has none."""
-    found = manifest.read(key_of(folder)) if apart() and is_kept(folder) else None
-    return found.size if found else 0
+    """Bytes, of what an interrupted deletion has left, too; 0 without a store apart. StoreFault."""
+    if not apart() or not is_kept(folder):
+        return 0
+    key = key_of(folder)
+    with told(store()):
+        return sum(store().size(f"{key}/{name}") for name in manifest.names_in(key))
+
+
+def left_in_store(folder: Path) -> int:
+    """The same for pages: 0, too, if the store does not answer."""
+    if not is_silent():
+        with waited_for(folder):
+            return size_in_store(folder)
+    return 0
 
 
 def delete(folder: Path) -> None:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ class Kept:
 class Manifest:
     """The files by their names, and when they were made (seconds since 1970)."""
 
-    made: int
+    made: int = field(compare=False)  # a copy is as good as what it was made from
     files: dict[str, Kept]
 
     @property

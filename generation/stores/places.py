@@ -3,13 +3,16 @@
 A key is the path below the folder that a file has on every machine, wherever that machine keeps the folder.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
 from django.conf import settings
 from django.core.files.storage import storages
 
-ALIAS = "models"
+ALIAS, IN_HASTE = "models", "models_in_haste"
 INNER = ".store"  # in the model directory: what this machine has fetched, and who uses it
 OUTLINES = ".outlines"  # in the model directory: policies without their weights
 
@@ -19,8 +22,21 @@ def apart() -> bool:
     return bool(settings.MODEL_STORE)
 
 
+_waits: ContextVar[bool] = ContextVar("_waits", default=False)
+
+
 def store() -> Any:
-    return storages[ALIAS]
+    return storages[IN_HASTE if _waits.get() else ALIAS]
+
+
+@contextmanager
+def in_haste() -> Iterator[None]:
+    """Somebody waits for the answer: a store that is slow to answer is given up soon."""
+    token = _waits.set(True)
+    try:
+        yield
+    finally:
+        _waits.reset(token)
 
 
 def key_of(path: Path | str) -> str:

@@ -1,14 +1,15 @@
 """Single files that more than one machine reads: frozen pairs, exports, uploads, a round's log and figures."""
 
+import hashlib
 import logging
-import os
+import tempfile
 import time
 from io import BytesIO
 from pathlib import Path
 
 from django.core.files import File
 
-from generation.stores.faults import MISSING, StoreFault, told
+from generation.stores.faults import MISSING, StoreFault, is_silent, told, waited_for
 from generation.stores.places import apart, is_kept, key_of, store
 
 log = logging.getLogger(__name__)
@@ -21,37 +22,46 @@ def put(path: Path) -> None:
             store().save(key_of(path), File(file, path.name))
 
 
-def get(path: Path) -> Path:
-    """`path`, fetched if this machine does not have it. StoreFault if it cannot be."""
-    if apart() and is_kept(path) and not path.exists():
+def get(path: Path, *, sha256: str = "") -> Path:
+    """`path`, fetched if this machine does not have it, or has not the file of `sha256`. StoreFault if it cannot be.
+
+    What the store has may be another one, too: who says a digest compares.
+    """
+    if apart() and is_kept(path) and not (path.exists() and (not sha256 or _digest(path) == sha256)):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
         try:
-            with told(store()), temporary.open("wb") as file:
+            with told(store()), open(descriptor, "wb") as file:
                 for chunk in store().stream(key_of(path)):
                     file.write(chunk)
-            temporary.replace(path)
+            Path(name).chmod(0o644)
+            Path(name).replace(path)
         except FileNotFoundError as error:
-            raise StoreFault(MISSING, key=key_of(path)) from error
+            if not path.exists():
+                raise StoreFault(MISSING, key=key_of(path)) from error
         finally:
-            temporary.unlink(missing_ok=True)
+            Path(name).unlink(missing_ok=True)
     return path
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def find(path: Path) -> Path:
     """The same for pages: where it cannot be fetched there is nothing at `path`."""
-    try:
-        return get(path)
-    except (StoreFault, OSError) as error:
-        log.warning("%s: %s", path, error)
-        return path
+    if not path.exists() and not is_silent():
+        with waited_for(path):
+            get(path)
+    return path
 
 
 def drop(path: Path) -> None:
-    """Delete it here and in the store."""
+    """Delete it here and in the store. Best effort there: what it leaves, drop_older deletes."""
     path.unlink(missing_ok=True)
     if apart() and is_kept(path):
-        with told(store()):
+        with waited_for(path), told(store()):
             store().delete(key_of(path))
 
 
@@ -71,25 +81,24 @@ def drop_older(folder: Path, seconds: float) -> None:
 
 def put_tail(path: Path, most: int) -> None:
     """The last bytes of a log that grows, for the machines that show it. A store that does not answer ends nothing."""
-    if not apart() or not path.exists():
+    if not apart() or not path.exists() or is_silent():
         return
-    try:
+    with waited_for(path):
         with path.open("rb") as file:
             file.seek(max(file.seek(0, 2) - most, 0))
             content = file.read(most)
         with told(store()):
             store().save(key_of(path), File(BytesIO(content), path.name))
-    except (StoreFault, OSError) as error:
-        log.warning("%s: %s", path, error)
 
 
 def tail(path: Path) -> bytes | None:
     """What put_tail has put; None if there is nothing, or no store apart."""
-    if not apart() or not is_kept(path):
+    if not apart() or not is_kept(path) or is_silent():
         return None
-    try:
-        with told(store()):
-            return b"".join(store().stream(key_of(path)))
-    except (StoreFault, OSError) as error:
-        log.info("%s: %s", path, error)
-        return None
+    with waited_for(path):
+        try:
+            with told(store()):
+                return b"".join(store().stream(key_of(path)))
+        except FileNotFoundError:  # it has said nothing yet
+            return None
+    return None

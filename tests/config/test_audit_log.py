@@ -189,6 +189,10 @@ def test_the_doctor_misses_a_trigger_that_somebody_took_away() -> None:
         ('INSERT INTO "config_auditentry" ("id") VALUES (1)', False),
         ('DELETE FROM "config_auditentry" WHERE true', True),
         ('SELECT 1 FROM "auth_user"', False),
+        ("WITH found AS (DELETE FROM auth_user RETURNING id) SELECT id FROM found", True),
+        ("DO $$ BEGIN DELETE FROM auth_user; END $$", True),
+        ('CREATE INDEX CONCURRENTLY "name" ON "auth_user" ("email")', False),
+        ('VACUUM (ANALYZE) "auth_user"', False),
     ],
 )
 def test_what_experts_send_all_day_is_not_looked_at(sql: str, told: bool) -> None:

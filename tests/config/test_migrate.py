@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from io import StringIO
 from types import SimpleNamespace
 
+import psycopg
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import connection, migrations, transaction
+from django.core.management.commands import migrate as migrate_command
+from django.db import OperationalError, connection, migrations, transaction
 
 from annotate.models import Expert
 from config.management.commands.migrate import Command
@@ -94,6 +96,19 @@ def test_what_cannot_be_had_in_time_is_said_and_leaves_all_as_it_was(reader: Sim
     with pytest.raises(CommandError, match=r"Another session kept a table for 1 seconds \(open transactions: .*again"):
         migrate(patience=1.0)
     assert not has_column()
+
+
+def test_who_waited_for_somebody_who_waited_for_them_tries_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    faults: list[Exception] = [psycopg.errors.DeadlockDetected("deadlock detected")]
+    handle = migrate_command.Command.handle
+
+    def fail_once(*args: object, **options: object) -> None:
+        if faults:
+            raise OperationalError("deadlock detected") from faults.pop()
+        handle(*args, **options)
+
+    monkeypatch.setattr(migrate_command.Command, "handle", fail_once)
+    assert "trying again" in migrate()
 
 
 def test_no_limit_stays_behind(before: None) -> None:

@@ -10,6 +10,7 @@ from django.db.models.functions import Now
 from django.test import Client
 
 from config.celery import app
+from generation.engines.values import EngineError
 from generation.models import Policy
 from generation.policies import register_policy
 from generation.queues import DEFAULT, GENERATION, TRAINING
@@ -263,3 +264,19 @@ class TestPage:
         assert "No worker has it" not in page
         Round.objects.update(state_since=Now() - 5 * MINUTE)
         assert "It waits in the queue “generation”" in admin_client.get("/rounds/1/").content.decode()
+
+
+def test_who_was_taken_over_while_it_failed_leaves_the_round_alone(
+    launched: Round, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = take_round(launched.pk)
+    assert first
+
+    def fail_late(current: Round) -> None:  # as a store does that does not answer for longer than the lease
+        Round.objects.update(lease_until=None)
+        take_round(current.pk)
+        raise EngineError("The model store does not answer.")
+
+    monkeypatch.setattr("training.run.check_sight", fail_late)
+    assert work_on(first) is False
+    assert (Round.objects.get().state, Round.objects.get().message) == (State.QUEUED, "")

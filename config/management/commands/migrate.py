@@ -73,12 +73,15 @@ class Command(migrate.Command):
         super().migration_progress_callback(action, migration, fake)
 
     def _migrated(self, *args: Any, **options: Any) -> bool:
-        """Whether it is done; False if a lock was not given in time. Each migration is whole or not there."""
+        """Whether it is done; False if a lock was not given in time, or two waited for each other's.
+
+        Each migration is whole or not there.
+        """
         self._limit_waits(self._turn)
         try:
             super().handle(*args, **options)
         except OperationalError as error:
-            if not isinstance(error.__cause__, psycopg.errors.LockNotAvailable):
+            if not isinstance(error.__cause__, (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected)):
                 raise
             return False
         return True

@@ -7,14 +7,15 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from generation.engines.values import EngineError, adapter_hash, weights_hash
 from generation.models import Policy
 from generation.stores.folders import publish
-from generation.stores.manifest import read
-from generation.stores.places import apart, is_kept, key_of
+from generation.stores.manifest import of_folder, read
+from generation.stores.places import apart, is_kept, key_of, store
 
 
 class Command(BaseCommand):
     help = (
         "Put the policies that lie on this machine into the model store (STORYLOOP_MODEL_STORE): once, when an "
-        "installation gets one, or after a restore. What is there whole is left alone; given again it goes on."
+        "installation gets one, or after a restore. What is there whole, and the same, is left alone; given again it "
+        "goes on."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -23,6 +24,10 @@ class Command(BaseCommand):
     def handle(self, *args: Any, again: bool, **options: Any) -> None:
         if not apart():
             raise CommandError("STORYLOOP_MODEL_STORE is not set: there is no store apart from the folders here.")
+        try:
+            store().begin()
+        except OSError as error:
+            raise CommandError(f"{settings.MODEL_STORE} cannot be written: {error}") from error
         lacking = []
         for policy in Policy.objects.with_weights():
             try:
@@ -53,11 +58,12 @@ class Command(BaseCommand):
         return done
 
     def _folder(self, place: Path, source: Path, again: bool, is_whole: Any) -> bool:
-        if not again and read(key_of(place)):
-            self.stdout.write(f"{place.name}: there already")
-            return True
+        there = read(key_of(place))
         if not source.is_dir() or not is_whole():
-            return bool(read(key_of(place)))
+            if there:
+                self.stdout.write(f"{place.name}: there already")
+            return bool(there)
+        same = not again and there == of_folder(source)
         publish(place, source=source, again=again)
-        self.stdout.write(f"{source}: published")
+        self.stdout.write(f"{place.name}: there already" if same else f"{source}: published")
         return True

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from generation.stores.backends import backend
+from generation.stores.backends import backends
+from generation.stores.places import store
 from tests import s3
 
 
@@ -32,7 +33,7 @@ class Machines:
 def use(settings, url: str, address: str = "", secret: str = "secret") -> None:
     found = {"endpoint_url": address, "region_name": "us-east-1", "access_key": "access", "secret_key": secret}
     settings.MODEL_STORE = url
-    settings.STORAGES = {**settings.STORAGES, "models": backend(url, settings.MODEL_DIR, found)}
+    settings.STORAGES = {**settings.STORAGES, **backends(url, settings.MODEL_DIR, found)}
 
 
 @pytest.fixture
@@ -50,4 +51,5 @@ def apart(request: pytest.FixtureRequest, machines: Machines, tmp_path: Path) ->
     else:
         (tmp_path / "shared").mkdir()
         use(machines.settings, f"file://{tmp_path}/shared")
+        store().begin()
     return machines

@@ -1,18 +1,23 @@
 """What rows name, and single files, on machines that share only the store."""
 
+import hashlib
 import os
+import shutil
 import time
 from functools import partial
 from pathlib import Path
 
 import pytest
+from django.core.files.base import ContentFile
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.core.management import CommandError, call_command
 from django.db import connection
 
 from annotate import uploads
-from config.backups.making import write_backup
+from config.backups.making import CannotBackUp, write_backup
 from config.doctor import model_store
+from config.env import BadEnvironment
+from config.model_store import storages
 from generation.engines.values import EngineError
 from generation.models import Policy
 from generation.policies import register_policy
@@ -22,7 +27,7 @@ from generation.stores.fields import StoredPath
 from generation.stores.places import key_of, store
 from generation.writers import writing_of
 from tests.generation.stores.conftest import Machines, use
-from tests.generation.stores.test_folders import make_model
+from tests.generation.stores.test_folders import WEIGHTS, make_model
 from training import ends, progress
 from training.bundle import export
 
@@ -112,6 +117,31 @@ def test_a_single_file_goes_along_until_it_is_dropped(apart: Machines) -> None:
         single.get(path)
 
 
+def test_a_file_that_is_not_the_one_that_is_named_is_fetched_again(apart: Machines) -> None:
+    frozen = b"frozen anew on machine one"
+    digest = hashlib.sha256(frozen).hexdigest()
+    for name, content in (("one", frozen), ("two", b"of before a kill")):
+        apart.on(name)
+        path = apart.settings.EXPORT_DIR / "round-1.jsonl"
+        path.parent.mkdir(parents=True)
+        path.write_bytes(content)
+        if name == "one":
+            single.put(path)
+    assert single.get(path).read_bytes() == b"of before a kill"
+    assert single.get(path, sha256=digest).read_bytes() == frozen
+    assert [one.name for one in path.parent.iterdir()] == ["round-1.jsonl"]
+    store().delete(key_of(path))
+    path.write_bytes(b"changed")
+    assert single.get(path, sha256=digest).read_bytes() == b"changed"  # who compares says so
+
+
+def test_an_upload_is_imported_though_the_store_does_not_let_it_go(apart: Machines) -> None:
+    key = uploads.keep(SimpleUploadedFile("pairs.jsonl", b"{}"))
+    use(apart.settings, "s3://stories", "http://127.0.0.1:1")
+    uploads.drop(key, "pairs.jsonl")
+    assert not uploads.path_of(key, "pairs.jsonl").exists()
+
+
 def test_uploads_that_nobody_imported_leave_the_store_too(apart: Machines, monkeypatch: pytest.MonkeyPatch) -> None:
     old = uploads.keep(SimpleUploadedFile("old.jsonl", b"{}"))
     monkeypatch.setattr(time, "time", partial(float, time.time() + uploads.KEPT + 60))
@@ -146,9 +176,20 @@ def test_an_installation_moves_into_a_store(machines: Machines, s3_server: str, 
     call_command("publish_models")
     call_command("publish_models")
     assert "there already" in capsys.readouterr().out
+    name = f"{key_of(made.path)}/model.safetensors"
+    store().save(name, ContentFile(b"changed"))
+    manifest.write(key_of(made.path), manifest.Manifest(0, {"model.safetensors": manifest.Kept(7, "0" * 64)}))
+    call_command("publish_models")  # what is there is not what is here
+    assert b"".join(store().stream(name)) == Path(made.path, "model.safetensors").read_bytes()
     assert stored(base) == [f"base-{base.weights_hash[:24]}", ""]
     assert manifest.read(key_of(made.path))
     assert [one.level for one in model_store.policies()] == []
+
+
+def test_a_key_in_the_stores_address_is_refused_and_not_printed(tmp_path: Path) -> None:
+    with pytest.raises(BadEnvironment, match="STORYLOOP_MODEL_STORE is 's3://…@stories'") as fault:
+        storages("s3://access:geheim@stories", tmp_path)
+    assert "geheim" not in str(fault.value)
 
 
 def test_the_doctor_tries_the_store(machines: Machines, s3_server: str, tmp_path: Path) -> None:
@@ -177,10 +218,32 @@ def test_a_backup_holds_what_is_only_in_the_store(apart: Machines, tmp_path: Pat
     assert not any(name.startswith(("models/.store", "models/.outlines")) for name in made.files)
 
 
-@pytest.mark.parametrize("code", ["store_unreachable", "store_refused", "store_missing", "store_damaged"])
+@pytest.mark.django_db(transaction=True)
+def test_a_policy_that_the_store_has_lost_keeps_nothing_else_from_a_backup(apart: Machines, tmp_path: Path) -> None:
+    lost = register_policy(name="lost", path=make_model(tmp_path / "hub" / "lost"))
+    other = make_model(tmp_path / "hub" / "kept")
+    (other / "model.safetensors").write_bytes(WEIGHTS[:-1] + b"+")
+    kept = register_policy(name="kept", path=other)
+    manifest.delete(key_of(lost.path))
+    apart.on("two")
+    lost, kept = Policy.objects.get(pk=lost.pk), Policy.objects.get(pk=kept.pk)
+    said: list[str] = []
+    made = write_backup(tmp_path / "backup", checkpoints=True, say=said.append)
+    assert made.missing == [lost.path]
+    assert f"models/{Path(kept.path).name}/model.safetensors" in made.files
+    assert any("has no whole models/base-" in line for line in said)
+    shutil.rmtree(kept.path)
+    use(apart.settings, "s3://stories", "http://127.0.0.1:1")
+    with pytest.raises(CannotBackUp, match="Nothing was backed up"):
+        write_backup(tmp_path / "other", checkpoints=True, say=said.append)
+
+
+@pytest.mark.parametrize(
+    "code", ["store_unreachable", "store_refused", "store_unmounted", "store_missing", "store_damaged"]
+)
 def test_a_rounds_end_says_the_stores_fault_with_a_next_step(code: str, settings) -> None:
     settings.MODEL_STORE = "s3://stories"
-    found = ends.of_error(StoreFault(code, error="timeout", key="models/round-1", file="models/round-1/a"))
+    found = ends.of_error(StoreFault(code, error="timeout", key="models/round-1", file="models/round-1/a", mark="a"))
     assert isinstance(found, ends.Said)
     assert "s3://stories" in found
     assert found.endswith("resume the round.")

@@ -2,15 +2,17 @@
 
 import json
 import os
+import socket
 import struct
 import threading
+import time
 from pathlib import Path
 
 import pytest
 from django.core.files.base import ContentFile
 
 from generation.engines.whole import require_whole
-from generation.stores import cache, folders, manifest
+from generation.stores import cache, folders, manifest, places, single
 from generation.stores.faults import StoreFault
 from generation.stores.places import key_of, store
 from tests.apart import apart as process_apart
@@ -92,6 +94,16 @@ def test_a_download_begins_anywhere_and_has_every_byte(apart: Machines) -> None:
     assert b"".join(found.chunks(4000)) == WEIGHTS[4000:]
 
 
+def test_an_interrupted_deletion_can_be_seen_and_finished(apart: Machines) -> None:
+    folder = published(apart)
+    manifest.delete(key_of(folder))
+    store().delete(f"{key_of(folder)}/LICENSE")
+    left = len(WEIGHTS) + sum(len(SMALL[name]) for name in ("config.json", "tokenizer.json"))
+    assert folders.left_in_store(folder) == folders.size_in_store(folder) == left
+    folders.delete(folder)
+    assert folders.left_in_store(folder) == 0
+
+
 def test_deleted_it_is_gone_for_every_machine_and_a_second_time_is_no_fault(apart: Machines) -> None:
     folder = published(apart)
     folders.seen(folder)
@@ -119,6 +131,89 @@ def test_two_who_want_it_fetch_it_once(apart: Machines, monkeypatch: pytest.Monk
     for thread in threads:
         thread.join()
     assert fetches == [folder]
+
+
+def test_who_comes_while_another_one_uses_the_copy_waits_for_nobody(
+    apart: Machines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = published(apart)
+    came = threading.Event()
+
+    def take() -> None:
+        with folders.at_hand([folder]):
+            came.set()
+
+    thread = threading.Thread(target=take)
+    fetch = folders._fetch
+
+    def fetch_while_another_asks(one: Path) -> None:
+        thread.start()
+        time.sleep(0.3)  # it has found nothing there, and wants to fetch, too
+        fetch(one)
+
+    monkeypatch.setattr(folders, "_fetch", fetch_while_another_asks)
+    with folders.at_hand([folder]):
+        assert came.wait(20)
+    thread.join()
+
+
+def test_a_copy_that_is_not_what_the_store_has_is_set_aside(apart: Machines) -> None:
+    make_model(apart.on("two") / "round-1" / "policy", b"of an upload that was killed")
+    folder = published(apart)  # another machine trained the round again
+    with folders.at_hand([folder]):
+        assert (folder / "model.safetensors").read_bytes() == WEIGHTS
+    (other,) = folder.parent.glob(".policy.other.*")
+    assert (other / "model.safetensors").read_bytes().endswith(b"killed")
+
+
+def test_a_copy_with_a_mark_is_compared_by_it(apart: Machines) -> None:
+    folder = published(apart)
+    with folders.at_hand([folder]):
+        pass
+    one = apart.on("one") / "round-1" / "policy"
+    (one / "config.json").write_bytes(b'{"new": 1}')
+    folders.publish(one)
+    folder = apart.on("two") / "round-1" / "policy"
+    with folders.at_hand([folder]):
+        assert (folder / "config.json").read_bytes() == b'{"new": 1}'
+
+
+def test_work_that_the_store_has_too_is_used_as_it_is(apart: Machines) -> None:
+    published(apart)
+    folder = apart.on("one") / "round-1" / "policy"
+    cache.unmark(folder)  # a backup was put back: the files are of another time, and the same
+    for path in folder.iterdir():
+        os.utime(path, (1, 1))
+    with folders.at_hand([folder]):
+        assert (folder / "code.py").exists()
+    assert cache.is_marked(folder)
+
+
+def test_a_copy_is_used_while_the_store_is_away(apart: Machines) -> None:
+    folder = published(apart)
+    with folders.at_hand([folder]):
+        pass
+    use(apart.settings, "s3://stories", "http://127.0.0.1:1")
+    with folders.at_hand([folder]):
+        assert folder.is_dir()
+
+
+def test_what_killed_processes_left_goes_after_a_while(machines: Machines) -> None:
+    root = machines.on("one")
+    names = [
+        "round-1/.policy.fetch.a",
+        "round-1/.policy.gone.7",
+        ".base-1.fetch.b",
+        ".outlines/round-1/.policy.drawn.c",
+    ]
+    for name in [*names, "round-1/.policy.other.7", "round-1/policy"]:
+        (root / name).mkdir(parents=True)
+        os.utime(root / name, (time.time() - 2 * cache.DAY,) * 2)
+    (root / "round-1" / ".policy.fetch.new").mkdir()
+    cache.clear_away()
+    assert [name for name in names if (root / name).exists()] == []
+    left = sorted(path.name for path in (root / "round-1").iterdir())
+    assert left == [".policy.fetch.new", ".policy.other.7", "policy"]
 
 
 def test_least_lately_used_copies_go_first_and_none_that_is_used(apart: Machines, settings) -> None:
@@ -211,5 +306,41 @@ def test_a_store_that_is_not_there_says_so_and_pages_ask_it_no_more_for_a_while(
     with pytest.raises(StoreFault, match="does not answer"):
         folders.require(folder)
     assert folders.seen(folder) == folder
-    monkeypatch.setattr(manifest, "read", lambda key: pytest.fail("asked again"))
+    monkeypatch.setattr(places, "storages", {})  # asked again, it would be a KeyError
     assert folders.seen(folder) == folder
+    assert folders.left_in_store(folder) == 0
+    assert single.tail(folder / "trainer.log") is None
+    assert single.find(machines.settings.EXPORT_DIR / "round-1.jsonl").name == "round-1.jsonl"
+
+
+def test_a_page_gives_a_store_that_hangs_little_time(machines: Machines, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("generation.stores.s3.HASTY_READ_SECONDS", 0.2)
+    log = machines.on("one") / "round-1" / "trainer.log"
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes the connection and says nothing
+        use(machines.settings, "s3://stories", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        assert single.tail(log) is None
+        silent.settimeout(5)
+        silent.accept()[0].close()  # one attempt
+        silent.settimeout(0.5)
+        with pytest.raises(TimeoutError):
+            silent.accept()
+        log.parent.mkdir(parents=True)
+        log.write_text("step 7")
+        single.put_tail(log, 50)  # nor does the round wait again
+        with pytest.raises(TimeoutError):
+            silent.accept()
+
+
+def test_a_folder_that_is_not_mounted_is_not_written(machines: Machines, tmp_path: Path) -> None:
+    folder = make_model(machines.on("one") / "round-1" / "policy")
+    mount = tmp_path / "mnt"
+    mount.mkdir()
+    use(machines.settings, f"file://{mount}/store")
+    with pytest.raises(StoreFault, match="is not mounted on this machine"):
+        folders.publish(folder)
+    with pytest.raises(StoreFault, match=r"storyloop-store\.txt"):
+        folders.require(machines.on("two") / "round-1" / "policy")
+    assert list(mount.iterdir()) == []
+    store().begin()
+    machines.on("one")
+    folders.publish(folder)

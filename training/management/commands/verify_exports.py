@@ -6,6 +6,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from annotate.exports import file_fault, verify_exports
 from generation.stores import single
+from generation.stores.faults import ABSENT, StoreFault
 from training.models import Round
 
 
@@ -34,4 +35,14 @@ def _checked() -> Iterator[tuple[str, str]]:
     for finding in verify_exports():
         yield f"export {finding.export.pk}", finding.fault
     for frozen in Round.objects.exclude(export_path="").order_by("number"):
-        yield f"round {frozen.number}", file_fault(single.find(Path(frozen.export_path)), frozen.export_sha256)
+        yield f"round {frozen.number}", _fault_of(frozen)
+
+
+def _fault_of(frozen: Round) -> str:
+    try:
+        path = single.get(Path(frozen.export_path))
+    except StoreFault as error:
+        if error.code in ABSENT:
+            raise CommandError(str(error)) from error
+        path = Path(frozen.export_path)
+    return file_fault(path, frozen.export_sha256)

@@ -35,7 +35,7 @@ def planned(*arguments: str) -> list[str]:
 
 
 def test_the_suite_runs_in_two_processes_and_takes_arguments() -> None:
-    assert planned("test", "ARGS=tests/annotate")[-1].endswith("-m pytest --numprocesses 2 tests/annotate")
+    assert planned("test", "ARGS=tests/annotate")[-1].endswith("-m pytest --numprocesses 3 tests/annotate")
 
 
 def test_the_demo_writes_with_transformers_and_needs_no_vllm() -> None:

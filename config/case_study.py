@@ -28,7 +28,7 @@ class Chapter:
 
 CHAPTER = Chapter()
 
-LEARNING_RATES = (3.6e-4, 4e-5, 4e-5)  # of each round: small steps once the faults are few keep diversity
+LEARNING_RATES = (4.2e-4, 4e-5, 4e-5)  # of each round: small steps once the faults are few keep diversity
 TRAINING: dict[str, Any] = {
     "method": "full",
     "loss": "sigmoid",

@@ -27,7 +27,7 @@ from annotate.selections import BadSelection, Selection
 from annotate.votes import votes_on
 from generation import locks
 from generation.stores import single
-from generation.stores.faults import StoreFault
+from generation.stores.faults import ABSENT, StoreFault
 
 NAMESPACE = 0x45787074  # "Expt": locks of those who write exports, by the export's id
 ATTEMPTS = 3  # a worker that dies over an export each time shall not die over it for ever
@@ -121,11 +121,18 @@ def path_of(export: Export) -> Path:
 def verify_exports() -> Iterator[Finding]:
     """Hash every finished export's file anew."""
     for export in Export.objects.finished().order_by("pk"):
-        yield Finding(export, file_fault(path_of(export), export.sha256))
+        yield Finding(export, file_fault(directory() / export.path, export.sha256))
 
 
 def file_fault(path: Path, sha256: str) -> str:
-    """Why the file is not the one that was hashed; "" if it is."""
+    """Why the file is not the one that was hashed; "" if it is. StoreFault if that cannot be known now."""
+    try:
+        single.get(path)
+    except StoreFault as error:
+        if error.code in ABSENT:
+            raise
+    except OSError as error:
+        return f"unreadable: {error}"
     try:
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()

@@ -8,6 +8,7 @@ from django.conf import settings
 from django.core.files.uploadedfile import UploadedFile
 
 from generation.stores import single
+from generation.stores.faults import ABSENT, StoreFault
 
 KEPT = 24 * 60 * 60  # seconds
 
@@ -29,8 +30,15 @@ def keep(file: UploadedFile) -> uuid.UUID:
 
 
 def path_of(key: uuid.UUID, file_name: str) -> Path:
-    """Where the upload lies, fetched if another machine took it: of the name it came with, only the ending counts."""
-    return single.find(_path(key, file_name))
+    """Where the upload lies, fetched if another machine took it: of the name it came with, only the ending counts.
+    StoreFault if the store does not answer; there is nothing at the path if it is not there either.
+    """
+    try:
+        return single.get(_path(key, file_name))
+    except StoreFault as error:
+        if error.code in ABSENT:
+            raise
+        return _path(key, file_name)
 
 
 def drop(key: uuid.UUID, file_name: str) -> None:

@@ -13,6 +13,7 @@ from django.urls import reverse
 
 from config.accounts import has_second_factor
 from generation.permissions import needs_second_factor
+from generation.stores.places import in_haste
 
 BEGAN, SEEN = "began", "seen"  # in a session: seconds since 1970
 NOTED_EACH = 300  # seconds: a session written at each page would be its slowest part
@@ -33,6 +34,16 @@ class LoginRequiredMiddleware(middleware.LoginRequiredMiddleware):
         if request.method not in ("GET", "HEAD"):
             return redirect(resolve_url(settings.LOGIN_URL))
         return super().handle_no_permission(request, view_func)  # type: ignore[arg-type]
+
+
+def in_haste_of_a_person(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:
+    """A model store that hangs holds no page for long. What is streamed after the answer began is not concerned."""
+
+    def hasty(request: HttpRequest) -> HttpResponse:
+        with in_haste():
+            return get_response(request)
+
+    return hasty
 
 
 def session_limits(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:

@@ -57,6 +57,7 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     "config.request_log.request_log",
+    "config.middleware.in_haste_of_a_person",
     # before all that can answer by itself: their headers belong on every answer, refusals and faults too
     "csp.middleware.CSPMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",

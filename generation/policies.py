@@ -31,9 +31,15 @@ def register_policy(*, name: str, path: Path, adapter_path: Path | None = None, 
     """
     require_whole(path)
     found = weights_hash(path)
+    _check_name(name, found)  # before other weights are put in the place of these
     if adapter_path:
         publish(adapter_path)
     return _register(name, _published(path, found), found, adapter_path, parent)
+
+
+def _check_name(name: str, found: str) -> None:
+    if Policy.objects.filter(name=name).exclude(weights_hash=found).exists():
+        raise EngineError(f"There is a policy {name} with other weights already. Choose another name.")
 
 
 def _published(path: Path, found: str) -> Path:
@@ -59,8 +65,7 @@ def _register(name: str, path: Path, found: str, adapter_path: Path | None, pare
             "adapter_hash": adapter_hash(adapter_path) if adapter_path else "",
         },
     )
-    if policy.weights_hash != found:
-        raise EngineError(f"There is a policy {name} with other weights already. Choose another name.")
+    _check_name(name, found)
     if policy.weights_deleted_at and not new:
         policy.path, policy.adapter_path = str(path), str(adapter_path or "")
         policy.weights_deleted_at = None

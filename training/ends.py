@@ -18,6 +18,7 @@ from generation.engines.faults import DISK_FULL, free_in, has_room, is_disk_full
 from generation.engines.values import EngineError
 from generation.models import Policy
 from generation.stores.faults import StoreFault
+from generation.stores.folders import seen_or_fault
 from training.dpo.settings import OUT_OF_MEMORY
 
 WORDS = {
@@ -62,6 +63,10 @@ WORDS = {
     "store_refused": _(
         "The model store %(store)s refuses the worker's machine (%(error)s). Check its settings and its key "
         "(STORYLOOP_MODEL_STORE, STORYLOOP_S3_ACCESS_KEY; manage.py doctor tries them), then resume the round."
+    ),
+    "store_busy": _(
+        "Another process on the worker's machine uses another copy of %(key)s than the model store %(store)s has. End "
+        "it (a run, vLLM), then resume the round."
     ),
     "store_unmounted": _(
         "The model store %(store)s is not mounted on the worker's machine: the folder has no file %(mark)s. Mount it, "
@@ -131,7 +136,9 @@ def in_words(stored: dict[str, Any]) -> str:
 def require_whole_weights(policy: Policy) -> None:
     """Raise EngineError, with a Said, if the files of `policy` are not all where they were."""
     try:
-        whole.require_whole(policy.directory)
+        whole.require_whole(seen_or_fault(Path(policy.path)))
+    except StoreFault:
+        raise
     except EngineError as error:
         raise EngineError(said("no_weights", policy=policy.name, error=str(error))) from error
 

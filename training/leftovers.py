@@ -14,7 +14,7 @@ from django.utils.translation import gettext as _
 from generation import policy_files
 from generation.models import Policy
 from generation.stores.folders import delete as delete_stored
-from generation.stores.folders import left_in_store
+from generation.stores.folders import left_in_store, size_in_store
 from generation.stores.places import apart
 from training.models import Round, State
 from training.weights import LEFT_BY_TRAINING, CannotDelete
@@ -77,5 +77,5 @@ def check_delete(shown: Round) -> None:
         raise CannotDelete(said % {"number": shown.number, "state": shown.get_state_display()})
     # with a model store apart they lie on the machine that trained, which clears them away (training/clearing.py)
     here = files_of(shown) or (apart() and not shown.checkpoint_deleted_at)
-    if not here and not any(map(left_in_store, _stored(shown))):
+    if not here and not any(map(size_in_store, _stored(shown))):
         raise CannotDelete(_("Round %(number)d has left nothing to delete.") % {"number": shown.number})

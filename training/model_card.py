@@ -14,6 +14,7 @@ from django.utils import timezone, translation
 from annotate.imports import OF_POLICY, origin_of
 from annotate.models import Origin
 from annotate.winrates import WinRate, win_rate
+from generation.engines.values import EngineError
 from generation.licenses import stated_license
 from generation.models import Policy
 from generation.stores import single
@@ -140,7 +141,7 @@ def _imported(rounds: Iterable[Round]) -> Iterable[str]:
     rows: list[Sequence[object]] = []
     for one in rounds:
         selection = Selection.of(one.selection)
-        found = _voters(one.export_path, one.export_sha256)
+        found = _known_voters(one)
         for origin in Origin.objects.filter(name__in=selection.origins).order_by("pk"):
             count = found[OF_POLICY + origin.name] if found is not None else "?"
             what = (origin.name, origin.licence, origin.language, count, f"{selection.imported_weight:g}")
@@ -155,27 +156,34 @@ def _imported(rounds: Iterable[Round]) -> Iterable[str]:
 
 
 def _by_whom(one: Round) -> Sequence[int | str]:
-    found = _voters(one.export_path, one.export_sha256)
+    found = _known_voters(one)
     return [found[name] for name in ("people", "simulated", "both")] if found is not None else ["?", "?", "?"]
 
 
-@lru_cache(maxsize=64)
-def _voters(path: str, sha256: str) -> Counter[str] | None:
-    """How many frozen pairs rest on whom, imported ones under OF_POLICY and their origin; None if the file is gone.
-    A frozen file never changes."""
-    found: Counter[str] = Counter()
+def _known_voters(one: Round) -> Counter[str] | None:
+    """None if the pairs cannot be read now."""
     try:
-        with single.find(Path(path)).open() as file:
-            for line in file:
-                pair = json.loads(line)
-                if origin := origin_of(pair):
-                    found[OF_POLICY + origin] += 1
-                    continue
-                simulated = pair.get("simulated_judgements", 0)
-                votes = pair.get("judgements_for", 0) + pair.get("judgements_against", 0)
-                found["people" if not simulated else "simulated" if simulated >= votes else "both"] += 1
-    except (OSError, ValueError):
+        return _voters(one.export_path, one.export_sha256)
+    except (EngineError, OSError, ValueError):
         return None
+
+
+@lru_cache(maxsize=64)
+def _voters(path: str, sha256: str) -> Counter[str]:
+    """How many frozen pairs rest on whom, imported ones under OF_POLICY and their origin. A frozen file never changes.
+
+    EngineError, OSError, ValueError if it cannot be read now: that is not kept.
+    """
+    found: Counter[str] = Counter()
+    with single.get(Path(path)).open() as file:
+        for line in file:
+            pair = json.loads(line)
+            if origin := origin_of(pair):
+                found[OF_POLICY + origin] += 1
+                continue
+            simulated = pair.get("simulated_judgements", 0)
+            votes = pair.get("judgements_for", 0) + pair.get("judgements_against", 0)
+            found["people" if not simulated else "simulated" if simulated >= votes else "both"] += 1
     return found
 
 

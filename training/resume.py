@@ -14,7 +14,6 @@ from generation.models import Policy
 from generation.policies import require_weights
 from generation.stores import single
 from generation.stores.faults import ABSENT, StoreFault
-from generation.stores.places import in_haste
 from training.ends import said
 from training.models import Round, State
 
@@ -114,7 +113,7 @@ def _check_export(shown: Round) -> None:
     if not shown.export_path:
         return  # it ended before they were frozen: it freezes those of now
     try:
-        with in_haste(), single.get(Path(shown.export_path), sha256=shown.export_sha256).open("rb") as file:
+        with single.get(Path(shown.export_path), sha256=shown.export_sha256).open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     except StoreFault as error:
         if error.code in ABSENT:

@@ -10,8 +10,9 @@ from django.utils.translation import gettext as _
 from generation import policy_files
 from generation.licenses import stated_license
 from generation.models import JudgeModel, Policy, WritingRun
+from generation.stores.faults import ABSENT, StoreFault
 from generation.stores.folders import delete as delete_stored
-from generation.stores.folders import left_in_store, size_in_store
+from generation.stores.folders import left_in_store, seen_or_fault, size_in_store
 from generation.stores.places import apart
 from training.models import Round
 
@@ -41,12 +42,13 @@ def freed_by_deleting(policy: Policy) -> int:
     here = policy_files.bytes_in(path for path in files_of(policy) if policy_files.is_ours(path))
     if not apart():
         return here
-    there = sum(map(left_in_store, policy_files.folders(policy)))
-    return max(here, there, 0 if policy.weights_deleted_at else policy_files.size_of(policy))
+    if not policy.weights_deleted_at:
+        return max(here, policy_files.size_of(policy))
+    return max(here, sum(map(left_in_store, policy_files.folders(policy))))
 
 
 def delete_weights(*, policy_id: int) -> int:
-    """Delete the policy's files; returns the bytes freed. Raises CannotDelete, OSError.
+    """Delete the policy's files; returns the bytes freed. Raises CannotDelete, StoreFault, OSError.
 
     They are marked before the first file goes, so that nobody takes up what is half there. Interrupted, it can
     be done again.
@@ -58,12 +60,22 @@ def delete_weights(*, policy_id: int) -> int:
         check_delete(policy)
         if not policy.weights_deleted_at:
             # what only the folder says, and model cards of what came of it still need
-            license = policy.license or stated_license(policy.directory)
+            license = policy.license or stated_license(_directory(policy))
             Policy.objects.filter(pk=policy.pk).update(weights_deleted_at=timezone.now(), license=license)
     stored = sum(map(size_in_store, policy_files.folders(policy)))
     for folder in policy_files.folders(policy):
         delete_stored(folder)
     return max(policy_files.delete(files_of(policy)), stored)
+
+
+def _directory(policy: Policy) -> Path:
+    """Raises StoreFault if the store does not answer: what its files say would be lost."""
+    try:
+        return seen_or_fault(Path(policy.path))
+    except StoreFault as error:
+        if error.code in ABSENT:
+            raise
+        return Path(policy.path)
 
 
 def check_delete(policy: Policy) -> None:

@@ -141,7 +141,11 @@ def store_import(request: AdminRequest) -> HttpResponse:
     if not form.is_valid():
         messages.error(request, " ".join(str(error) for errors in form.errors.values() for error in errors))
         return redirect("imported")
-    path = uploads.path_of(form.cleaned_data["key"], form.cleaned_data["file_name"])
+    try:
+        path = uploads.path_of(form.cleaned_data["key"], form.cleaned_data["file_name"])
+    except (EngineError, OSError) as error:
+        messages.error(request, str(error))
+        return redirect("imported")
     if not path.is_file():
         messages.error(request, _("The upload is no longer here. Upload the file again."))
         return redirect("imported")

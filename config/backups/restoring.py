@@ -10,7 +10,7 @@ from django.db.migrations.loader import MigrationLoader
 
 from config.backups import client, database, files, manifest
 from config.backups.manifest import DATABASE, ELSEWHERE, EXPORTS, MODELS, BadBackup, Manifest
-from generation.stores import single
+from generation.stores.cache import unmark_all
 from generation.stores.faults import StoreFault
 from generation.stores.places import apart
 from generation.version import VERSION
@@ -35,6 +35,7 @@ def restore_backup(folder: Path, *, replace: bool, say: Callable[[str], None]) -
     for name in found.places:
         say(f"Copying to {moved[found.places[name]]}")
         _put_files(folder, found, name, Path(moved[found.places[name]]))
+    unmark_all()
     say("Restoring the database")
     database.restore(folder / DATABASE, moved)
     if (now := database.counts()) != found.counts:
@@ -52,8 +53,6 @@ def _publish(say: Callable[[str], None]) -> None:
         return
     say(f"Publishing to {settings.MODEL_STORE}")
     try:
-        for path in sorted(Path(settings.EXPORT_DIR).glob("*")):
-            single.put(path)
         call_command("publish_models", verbosity=0)
     except (CommandError, StoreFault, OSError) as error:
         say(f"Not all is in the model store: {error} Mend it, then give manage.py publish_models.")

@@ -12,7 +12,7 @@ from config.doctor import Finding, fault, ok, warning
 from generation.engines.values import EngineError
 from generation.models import Policy
 from generation.stores import manifest
-from generation.stores.faults import StoreFault, told
+from generation.stores.faults import UNMOUNTED, StoreFault, told
 from generation.stores.places import apart, is_kept, key_of, store
 
 TRIED = b"manage.py doctor wrote this, and deletes it again"
@@ -30,9 +30,10 @@ def tried() -> Iterator[Finding]:
             store().delete(name)
             left = store().exists(name)
     except (StoreFault, OSError) as error:
-        what, _dot, todo = str(error).partition("). ")
+        what, _dot, todo = str(error).partition(". " if getattr(error, "code", "") == UNMOUNTED else "). ")
+        end = "." if getattr(error, "code", "") == UNMOUNTED else ")."
         todo = todo or "Give this user the right to it, or name another one with STORYLOOP_MODEL_STORE."
-        yield fault("model store", " ".join(f"{what}).".split()), todo)
+        yield fault("model store", " ".join(f"{what}{end}".split()), todo)
         return
     if found != TRIED or left:
         todo = "Let this machine's key read, write, list and delete there, or name another store."

@@ -1,5 +1,6 @@
 """The two kinds of store, behind Django's storage API, each with what that API lacks: reading from a place on."""
 
+import errno
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,6 +15,7 @@ from generation.stores.places import ALIAS, IN_HASTE
 CHUNK = 1 << 20
 FOLDER = "generation.stores.backends.FolderStore"
 S3 = "generation.stores.s3.S3Store"
+BROKEN = (errno.ESTALE, errno.EIO, errno.ENOTCONN, errno.EHOSTDOWN, errno.ETIMEDOUT)  # of a mount
 MARK = "storyloop-store.txt"
 MARKED = b"Here Storyloop keeps what its machines share (STORYLOOP_MODEL_STORE). It stores nothing without this file.\n"
 
@@ -69,7 +71,10 @@ class FolderStore(FileSystemStorage):
         return str(super().path(name))
 
     def _is_marked(self) -> bool:
-        return Path(self.location, MARK).exists()
+        try:
+            return Path(self.location, MARK).exists()
+        except OSError:  # a mount that is broken
+            return False
 
     def stream(self, name: str, start: int = 0) -> Iterator[bytes]:
         with self.open(name) as file:
@@ -79,5 +84,9 @@ class FolderStore(FileSystemStorage):
 
     def fault_of(self, error: Exception) -> str | None:
         """What the fault is called, if it is the store's and not this machine's."""
-        gone = isinstance(error, OSError) and not Path(self.location).is_dir()
-        return UNREACHABLE if gone else None
+        if not isinstance(error, OSError):
+            return None
+        try:
+            return UNREACHABLE if error.errno in BROKEN or not Path(self.location).is_dir() else None
+        except OSError:
+            return UNREACHABLE

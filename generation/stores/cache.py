@@ -24,7 +24,8 @@ log = logging.getLogger(__name__)
 SPARE = 256 * 2**20  # bytes that stay free beside a copy
 GIGABYTE = 10**9
 DAY = 24 * 60 * 60  # seconds
-LEFT = {"*.fetch.*": DAY, "*.gone.*": DAY, "*.drawn.*": DAY, "*.other.*": 7 * DAY}  # patterns of names after a dot
+OTHERS = ".*.other.*"
+LEFT = {".*.fetch.*": DAY, ".*.gone.*": DAY, ".*.drawn.*": DAY, OTHERS: 7 * DAY}
 
 
 def is_marked(folder: Path) -> bool:
@@ -44,7 +45,7 @@ def locked(folder: Path, *, exclusive: bool = False, wait: bool = True) -> Itera
     """The lock of the copy; False if somebody has it and `wait` is not meant."""
     path = _mark(folder).with_suffix(".lock")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
+    with path.open("a+") as file:  # NFS gives a shared lock to who can read
         try:
             fcntl.flock(file, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
@@ -61,14 +62,20 @@ def make_room(size: int, for_whom: Path) -> None:
     copies = _copies()
     total = sum(copies.values())
     settings.MODEL_DIR.mkdir(parents=True, exist_ok=True)
+    if _is_short(size):
+        for other in _left(OTHERS):
+            shutil.rmtree(other, ignore_errors=True)
     for folder in sorted(copies, key=_used):
-        short = shutil.disk_usage(settings.MODEL_DIR).free < size + SPARE
-        if not short and not (limit and total + size > limit):
+        if not _is_short(size) and not (limit and total + size > limit):
             return
         if folder != for_whom and forget(folder):
             total -= copies[folder]
-    if shutil.disk_usage(settings.MODEL_DIR).free < size + SPARE:
+    if _is_short(size):
         raise OSError(errno.ENOSPC, "No space left on device", str(for_whom))
+
+
+def _is_short(size: int) -> bool:
+    return shutil.disk_usage(settings.MODEL_DIR).free < size + SPARE
 
 
 def marked(folder: Path) -> Manifest | None:
@@ -80,9 +87,8 @@ def marked(folder: Path) -> Manifest | None:
 
 
 def set_aside(folder: Path) -> None:
-    """It is not what the store has under this name: it stays on the disk for a week (clear_away). The lock is ours."""
-    other = folder.with_name(f".{folder.name}.other.{os.getpid()}")
-    shutil.rmtree(other, ignore_errors=True)
+    """It is not what the store has: it stays on the disk for a week, or until room is short. The lock is ours."""
+    other = folder.with_name(f".{folder.name}.other.{time.time_ns()}")
     folder.rename(other)
     os.utime(other)
     unmark(folder)
@@ -91,11 +97,22 @@ def set_aside(folder: Path) -> None:
 
 def clear_away() -> None:
     """Delete what fetches and deletions left that were killed, after a day, and what was set aside, after a week."""
-    root = Path(settings.MODEL_DIR)
     for pattern, seconds in LEFT.items():
-        for path in (*root.glob(f".{pattern}"), *root.glob(f"*/.{pattern}"), *(root / OUTLINES).glob(f"**/.{pattern}")):
+        for path in _left(pattern):
             if path.stat().st_mtime < time.time() - seconds:
                 shutil.rmtree(path, ignore_errors=True)
+
+
+def _left(pattern: str) -> list[Path]:
+    root = Path(settings.MODEL_DIR)
+    places = (root.glob(pattern), root.glob(f"*/{pattern}"), (root / OUTLINES).glob(f"**/{pattern}"))
+    return [path for found in places for path in found]
+
+
+def unmark_all() -> None:
+    """Nothing here is known to be the store's: a backup was put back."""
+    for path in (Path(settings.MODEL_DIR) / INNER).glob("*.json"):
+        path.unlink()
 
 
 def forget(folder: Path) -> bool:

@@ -1,5 +1,6 @@
 """What goes wrong with the model store, in words and with a code that a round's end can say (training/ends.py)."""
 
+import hashlib
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,17 +12,18 @@ from django.utils.translation import gettext_lazy as _
 
 from generation.engines.values import EngineError
 from generation.local_cache import cache as local_cache
-from generation.stores.places import in_haste
+from generation.stores.places import is_in_haste
 
 log = logging.getLogger(__name__)
 
-SILENT, TRY_AGAIN = "model-store-silent", 30  # seconds until pages ask a store again that did not answer
+SILENT, TRY_AGAIN = "model-store-silent", 30  # seconds until pages ask again that had no answer
 
 UNREACHABLE = "store_unreachable"
 REFUSED = "store_refused"
 MISSING = "store_missing"
 DAMAGED = "store_damaged"
 UNMOUNTED = "store_unmounted"
+BUSY = "store_busy"
 ABSENT = (UNREACHABLE, REFUSED, UNMOUNTED)  # of the whole store; the others: of a file in it
 
 WORDS = {
@@ -40,6 +42,10 @@ WORDS = {
         "%(file)s of the model store %(store)s is not what was stored: its SHA-256 differs. Put it back (manage.py "
         "publish_models --again, on a machine that has it whole)."
     ),
+    BUSY: _(
+        "Another process on this machine uses another copy of %(key)s than the model store %(store)s has. End it (a "
+        "run, vLLM), then try again."
+    ),
     UNMOUNTED: _(
         "The model store %(store)s is not mounted on this machine: the folder has no file %(mark)s. Mount it. If it is "
         "a new one, manage.py publish_models makes it a store."
@@ -55,28 +61,25 @@ class StoreFault(EngineError):
         super().__init__(str(WORDS[code]) % self.values)
 
 
-def hush() -> None:
-    """Nobody who is waited for asks the store for a while."""
-    local_cache.set(SILENT, True, TRY_AGAIN)
-
-
-def is_silent() -> bool:
-    return bool(local_cache.get(SILENT))
+def is_silent(what: object = "") -> bool:
+    """Whether a person waits, and the store has not answered lately, or not as to `what`: then nobody asks it."""
+    return is_in_haste() and bool(local_cache.get_many([SILENT, _key(what)]))
 
 
 @contextmanager
-def waited_for(what: object) -> Iterator[None]:
-    """For pages: the store is given little time, its faults are logged, and one that does not answer is left alone.
-
-    Ask is_silent() before. What the block has not done then, its caller does without.
-    """
+def tolerated(what: object) -> Iterator[None]:
+    """The store's faults are logged, and its caller does without; where a person waits, for a while without asking."""
     try:
-        with in_haste():
-            yield
+        yield
     except (EngineError, OSError) as error:
         log.warning("%s: %s", what, error)
-        if isinstance(error, StoreFault) and error.code in ABSENT:
-            hush()
+        if is_in_haste():
+            absent = isinstance(error, StoreFault) and error.code in ABSENT
+            local_cache.set(SILENT if absent else _key(what), True, TRY_AGAIN)
+
+
+def _key(what: object) -> str:
+    return f"{SILENT}-{hashlib.sha256(str(what).encode()).hexdigest()}"
 
 
 @contextmanager

@@ -15,28 +15,28 @@ from pathlib import Path
 from django.core.files import File
 
 from generation.stores import cache, manifest
-from generation.stores.faults import DAMAGED, MISSING, StoreFault, is_silent, told, waited_for
-from generation.stores.manifest import Kept
+from generation.stores.faults import BUSY, DAMAGED, MISSING, StoreFault, is_silent, told, tolerated
+from generation.stores.manifest import Kept, Manifest
 from generation.stores.places import apart, in_haste, is_kept, key_of, store
 
 log = logging.getLogger(__name__)
 
 HEADER = 1 << 28  # bytes of a safetensors header that are believed
-MOMENT = 0.2  # seconds until it is asked again whether a copy may be fetched
-WHILE_USED = 5  # the same, if it has to take the place of another one, that somebody uses
+MOMENT, PATIENCE = 1.0, 600.0  # seconds: a copy that is to be replaced is used by somebody
 _process = ExitStack()  # what hold() holds, until the process ends
 
 
-def publish(folder: Path, *, source: Path | None = None, again: bool = False) -> None:
+def publish(folder: Path, *, source: Path | None = None, again: bool = False) -> bool:
     """Put `folder` into the store, from `source` if it lies elsewhere; the manifest last. StoreFault, OSError.
 
-    What is there whole already, and the same, is left alone; `again` writes every file anew.
+    What is there whole already, and the same, is left alone: False. `again` writes every file anew.
     """
     if not apart():
-        return
+        return False
     key, source = key_of(folder), source or folder
     found = manifest.of_folder(source)
-    if again or manifest.read(key) != found:
+    new = again or manifest.read(key) != found
+    if new:
         with told(store()):
             manifest.delete(key)
             for name in found.files:
@@ -45,6 +45,7 @@ def publish(folder: Path, *, source: Path | None = None, again: bool = False) ->
             manifest.write(key, found)
     if folder.is_dir():
         cache.mark(folder, found)
+    return new
 
 
 def require(folder: Path) -> None:
@@ -70,45 +71,46 @@ def hold(*folders: Path) -> None:
 
 @contextmanager
 def _used(folder: Path) -> Iterator[None]:
-    checked = False
+    ends = time.monotonic() + PATIENCE
+    other: Manifest | None = None  # what the store has, if the copy here was found to be another one
     while True:
         with cache.locked(folder):
-            if folder.is_dir() and (checked or _is_the_stores(folder)):
+            if folder.is_dir() and (other := _not_the_same(folder, other)) is None:
                 yield
                 return
         with cache.locked(folder, exclusive=True, wait=False) as mine:  # one fetches, the others wait for their share
-            if mine:
-                if folder.is_dir() and not _is_the_stores(folder):
-                    cache.set_aside(folder)
-                if not folder.is_dir():
-                    _fetch(folder)
-                checked = True
-            else:
-                time.sleep(WHILE_USED if folder.is_dir() else MOMENT)
+            if mine and folder.is_dir() and other:
+                cache.set_aside(folder)
+            if mine and not folder.is_dir():
+                _fetch(folder)
+        if not mine:
+            if time.monotonic() > ends:
+                raise StoreFault(BUSY, key=key_of(folder))
+            time.sleep(MOMENT)
 
 
-def _is_the_stores(folder: Path) -> bool:
-    """Whether the copy here may be used: it is the same as the store's, or the store has none, or does not answer.
+def _not_the_same(folder: Path, known: Manifest | None) -> Manifest | None:
+    """What the store has instead of the copy here; None if that may be used: it is the same, or the store has none, or
+    does not answer. known: what this has said before: a copy is hashed once, and without a mark alone.
 
-    Another may be: an upload was killed and another machine has trained the round, or a backup was put back.
+    Another one may be here: an upload was killed and another machine has trained the round, or a backup was put back.
     """
     try:
         with in_haste():  # it is at hand: a store that is slow holds nobody up
             found = manifest.read(key_of(folder))
     except StoreFault as error:
         log.warning("%s is used as it is here: %s", folder, error)
-        return True
-    if found is None:
-        return True
-    if cache.is_marked(folder):
-        return cache.marked(folder) == found
-    same = manifest.of_folder(folder) == found
-    if same:
-        cache.mark(folder, found)
-    return same
+        return None
+    if found is None or found == cache.marked(folder):
+        return None
+    if cache.is_marked(folder) or found == known or manifest.of_folder(folder) != found:
+        return found
+    cache.mark(folder, found)
+    return None
 
 
 def _fetch(folder: Path) -> None:
+    cache.clear_away()
     key = key_of(folder)
     found = manifest.require(key)
     cache.make_room(found.size, folder)
@@ -157,10 +159,20 @@ def seen(folder: Path) -> Path:
     if not apart() or not is_kept(folder) or folder.is_dir():
         return folder
     outline = cache.outline_of(folder)
-    if not outline.is_dir() and not is_silent():
-        with waited_for(folder):
+    if not outline.is_dir() and not is_silent(folder):
+        with tolerated(folder):
             _draw(folder, outline)
     return outline if outline.is_dir() else folder
+
+
+def seen_or_fault(folder: Path) -> Path:
+    """The same. StoreFault, OSError."""
+    if not apart() or not is_kept(folder) or folder.is_dir():
+        return folder
+    outline = cache.outline_of(folder)
+    if not outline.is_dir():
+        _draw(folder, outline)
+    return outline
 
 
 def _draw(folder: Path, outline: Path) -> None:
@@ -246,8 +258,8 @@ def size_in_store(folder: Path) -> int:
 
 def left_in_store(folder: Path) -> int:
     """The same for pages: 0, too, if the store does not answer."""
-    if not is_silent():
-        with waited_for(folder):
+    if not is_silent(folder):
+        with tolerated(folder):
             return size_in_store(folder)
     return 0
 

@@ -29,9 +29,13 @@ def store() -> Any:
     return storages[IN_HASTE if _waits.get() else ALIAS]
 
 
+def is_in_haste() -> bool:
+    return _waits.get()
+
+
 @contextmanager
 def in_haste() -> Iterator[None]:
-    """Somebody waits for the answer: a store that is slow to answer is given up soon."""
+    """A person waits: a store that is slow to answer is given up soon. Requests are (config/middleware.py)."""
     token = _waits.set(True)
     try:
         yield

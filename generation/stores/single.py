@@ -9,8 +9,8 @@ from pathlib import Path
 
 from django.core.files import File
 
-from generation.stores.faults import MISSING, StoreFault, is_silent, told, waited_for
-from generation.stores.places import apart, is_kept, key_of, store
+from generation.stores.faults import MISSING, StoreFault, is_silent, told, tolerated
+from generation.stores.places import apart, in_haste, is_kept, key_of, store
 
 log = logging.getLogger(__name__)
 
@@ -34,8 +34,9 @@ def get(path: Path, *, sha256: str = "") -> Path:
             with told(store()), open(descriptor, "wb") as file:
                 for chunk in store().stream(key_of(path)):
                     file.write(chunk)
-            Path(name).chmod(0o644)
-            Path(name).replace(path)
+            if not path.exists() or _digest(Path(name)) == sha256:  # else both are wrong: who compares says so
+                Path(name).chmod(0o644)
+                Path(name).replace(path)
         except FileNotFoundError as error:
             if not path.exists():
                 raise StoreFault(MISSING, key=key_of(path)) from error
@@ -51,8 +52,8 @@ def _digest(path: Path) -> str:
 
 def find(path: Path) -> Path:
     """The same for pages: where it cannot be fetched there is nothing at `path`."""
-    if not path.exists() and not is_silent():
-        with waited_for(path):
+    if not path.exists() and not is_silent(path):
+        with tolerated(path):
             get(path)
     return path
 
@@ -61,7 +62,7 @@ def drop(path: Path) -> None:
     """Delete it here and in the store. Best effort there: what it leaves, drop_older deletes."""
     path.unlink(missing_ok=True)
     if apart() and is_kept(path):
-        with waited_for(path), told(store()):
+        with tolerated(path), told(store()):
             store().delete(key_of(path))
 
 
@@ -81,9 +82,11 @@ def drop_older(folder: Path, seconds: float) -> None:
 
 def put_tail(path: Path, most: int) -> None:
     """The last bytes of a log that grows, for the machines that show it. A store that does not answer ends nothing."""
-    if not apart() or not path.exists() or is_silent():
+    if not apart() or not path.exists():
         return
-    with waited_for(path):
+    with in_haste(), tolerated(path):
+        if is_silent():
+            return
         with path.open("rb") as file:
             file.seek(max(file.seek(0, 2) - most, 0))
             content = file.read(most)
@@ -93,9 +96,9 @@ def put_tail(path: Path, most: int) -> None:
 
 def tail(path: Path) -> bytes | None:
     """What put_tail has put; None if there is nothing, or no store apart."""
-    if not apart() or not is_kept(path) or is_silent():
+    if not apart() or not is_kept(path) or is_silent(path):
         return None
-    with waited_for(path):
+    with tolerated(path):
         try:
             with told(store()):
                 return b"".join(store().stream(key_of(path)))

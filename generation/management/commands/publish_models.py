@@ -6,16 +6,18 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from generation.engines.values import EngineError, adapter_hash, weights_hash
 from generation.models import Policy
+from generation.stores import single
+from generation.stores.cache import marked
 from generation.stores.folders import publish
-from generation.stores.manifest import of_folder, read
+from generation.stores.manifest import read
 from generation.stores.places import apart, is_kept, key_of, store
 
 
 class Command(BaseCommand):
     help = (
-        "Put the policies that lie on this machine into the model store (STORYLOOP_MODEL_STORE): once, when an "
-        "installation gets one, or after a restore. What is there whole, and the same, is left alone; given again it "
-        "goes on."
+        "Put the policies and exports that lie on this machine into the model store (STORYLOOP_MODEL_STORE): once, "
+        "when an installation gets one, or after a restore. What is there whole, and the same, is left alone; given "
+        "again it goes on."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -36,6 +38,7 @@ class Command(BaseCommand):
                 raise CommandError(f"{policy.name}: {error}") from error
             if not done:
                 lacking.append(policy.name)
+        self._exports()
         if lacking:
             raise CommandError(
                 f"Not in the store, and not whole on this machine: {', '.join(lacking)}. Give this command on the "
@@ -59,11 +62,24 @@ class Command(BaseCommand):
 
     def _folder(self, place: Path, source: Path, again: bool, is_whole: Any) -> bool:
         there = read(key_of(place))
+        if there and not again and place.is_dir() and marked(place) == there:
+            self.stdout.write(f"{place.name}: there already")
+            return True
         if not source.is_dir() or not is_whole():
             if there:
                 self.stdout.write(f"{place.name}: there already")
             return bool(there)
-        same = not again and there == of_folder(source)
-        publish(place, source=source, again=again)
-        self.stdout.write(f"{place.name}: there already" if same else f"{source}: published")
+        new = publish(place, source=source, again=again)
+        self.stdout.write(f"{source}: published" if new else f"{place.name}: there already")
         return True
+
+    def _exports(self) -> None:
+        """Exports and frozen pairs; what a machine is writing has a name of its own."""
+        folder = Path(settings.EXPORT_DIR)
+        found = [path for path in sorted(folder.glob("*")) if path.is_file() and not path.name.startswith(".")]
+        try:
+            for path in found:
+                single.put(path)
+        except (EngineError, OSError) as error:
+            raise CommandError(f"{folder}: {error}") from error
+        self.stdout.write(f"{folder}: {len(found)} files published")

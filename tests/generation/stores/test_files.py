@@ -21,15 +21,18 @@ from config.model_store import storages
 from generation.engines.values import EngineError
 from generation.models import Policy
 from generation.policies import register_policy
-from generation.stores import manifest, single
+from generation.stores import cache, manifest, single
 from generation.stores.faults import StoreFault
 from generation.stores.fields import StoredPath
+from generation.stores.folders import at_hand
 from generation.stores.places import key_of, store
 from generation.writers import writing_of
 from tests.generation.stores.conftest import Machines, use
 from tests.generation.stores.test_folders import WEIGHTS, make_model
+from tests.training.test_models import make_round
 from training import ends, progress
 from training.bundle import export
+from training.weights import delete_weights
 
 pytestmark = pytest.mark.django_db
 
@@ -130,16 +133,52 @@ def test_a_file_that_is_not_the_one_that_is_named_is_fetched_again(apart: Machin
     assert single.get(path).read_bytes() == b"of before a kill"
     assert single.get(path, sha256=digest).read_bytes() == frozen
     assert [one.name for one in path.parent.iterdir()] == ["round-1.jsonl"]
-    store().delete(key_of(path))
     path.write_bytes(b"changed")
-    assert single.get(path, sha256=digest).read_bytes() == b"changed"  # who compares says so
+    for content in (b"wrong, too", None):
+        store().delete(key_of(path))
+        if content:
+            store().save(key_of(path), ContentFile(content))
+        assert single.get(path, sha256=digest).read_bytes() == b"changed"  # who compares says so
 
 
 def test_an_upload_is_imported_though_the_store_does_not_let_it_go(apart: Machines) -> None:
     key = uploads.keep(SimpleUploadedFile("pairs.jsonl", b"{}"))
     use(apart.settings, "s3://stories", "http://127.0.0.1:1")
     uploads.drop(key, "pairs.jsonl")
-    assert not uploads.path_of(key, "pairs.jsonl").exists()
+    assert list(apart.settings.IMPORT_DIR.iterdir()) == []
+    with pytest.raises(StoreFault, match="does not answer"):  # not: it is no longer here
+        uploads.path_of(key, "pairs.jsonl")
+
+
+def test_a_store_that_is_away_is_not_taken_for_exports_that_are_gone(apart: Machines, capsys) -> None:
+    make_round(export_path=str(apart.settings.EXPORT_DIR / "round-1.jsonl"), export_sha256="0" * 64, pair_count=1)
+    with pytest.raises(CommandError, match="1 of 1 files"):
+        call_command("verify_exports")
+    use(apart.settings, "s3://stories", "http://127.0.0.1:1")
+    with pytest.raises(CommandError, match="does not answer"):
+        call_command("verify_exports")
+
+
+def test_weights_are_not_deleted_while_nobody_can_read_their_license(apart: Machines, tmp_path: Path) -> None:
+    make_policy(apart.settings.MODEL_DIR / "current", name="current")
+    policy = register_policy(name="base", path=make_model(tmp_path / "hub" / "base"))
+    Policy.objects.filter(pk=policy.pk).update(is_current=False)
+    apart.on("two")
+    use(apart.settings, "s3://stories", "http://127.0.0.1:1")
+    with pytest.raises(StoreFault, match="does not answer"):
+        delete_weights(policy_id=policy.pk)
+    assert not Policy.objects.get(pk=policy.pk).weights_deleted_at
+
+
+def test_other_weights_under_a_policys_name_do_not_take_the_place_of_its_own(apart: Machines, tmp_path: Path) -> None:
+    folder = make_model(apart.settings.MODEL_DIR / "round-1" / "policy")
+    register_policy(name="round-1", path=folder)
+    (folder / "model.safetensors").write_bytes(WEIGHTS[:-1] + b"+")
+    with pytest.raises(EngineError, match="with other weights already"):
+        register_policy(name="round-1", path=folder)
+    apart.on("two")
+    with at_hand([apart.settings.MODEL_DIR / "round-1" / "policy"]):
+        assert (apart.settings.MODEL_DIR / "round-1" / "policy" / "model.safetensors").read_bytes() == WEIGHTS
 
 
 def test_uploads_that_nobody_imported_leave_the_store_too(apart: Machines, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,6 +208,8 @@ def test_an_installation_moves_into_a_store(machines: Machines, s3_server: str, 
     with pytest.raises(CommandError, match="STORYLOOP_MODEL_STORE is not set"):
         call_command("publish_models")
     use(machines.settings, f"s3://stories/{tmp_path.name}", s3_server)
+    (one.parent / "exports").mkdir()
+    (one.parent / "exports" / "round-1.jsonl").write_text("{}")
     machines.on("two")
     with pytest.raises(CommandError, match=r"not whole on this machine: round-1\."):
         call_command("publish_models")
@@ -176,6 +217,8 @@ def test_an_installation_moves_into_a_store(machines: Machines, s3_server: str, 
     call_command("publish_models")
     call_command("publish_models")
     assert "there already" in capsys.readouterr().out
+    assert store().exists("exports/round-1.jsonl")
+    cache.unmark_all()  # as when a backup is put back
     name = f"{key_of(made.path)}/model.safetensors"
     store().save(name, ContentFile(b"changed"))
     manifest.write(key_of(made.path), manifest.Manifest(0, {"model.safetensors": manifest.Kept(7, "0" * 64)}))
@@ -206,6 +249,10 @@ def test_the_doctor_tries_the_store(machines: Machines, s3_server: str, tmp_path
     os.mkfifo(tmp_path / "not-mounted")
     (found,) = model_store.tried()
     assert (found.level, bool(found.todo)) == ("fault", True)
+    use(machines.settings, f"file://{tmp_path}/unmounted")
+    (found,) = model_store.tried()
+    assert found.said.endswith("no file storyloop-store.txt.")
+    assert found.todo.startswith("Mount it.")
 
 
 @pytest.mark.django_db(transaction=True)  # another session dumps it
@@ -239,7 +286,7 @@ def test_a_policy_that_the_store_has_lost_keeps_nothing_else_from_a_backup(apart
 
 
 @pytest.mark.parametrize(
-    "code", ["store_unreachable", "store_refused", "store_unmounted", "store_missing", "store_damaged"]
+    "code", ["store_busy", "store_unreachable", "store_refused", "store_unmounted", "store_missing", "store_damaged"]
 )
 def test_a_rounds_end_says_the_stores_fault_with_a_next_step(code: str, settings) -> None:
     settings.MODEL_STORE = "s3://stories"

@@ -2,21 +2,22 @@
 
 import json
 import os
-import socket
 import struct
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from django.core.files.base import ContentFile
 
 from generation.engines.whole import require_whole
-from generation.stores import cache, folders, manifest, places, single
+from generation.stores import cache, folders, manifest
 from generation.stores.faults import StoreFault
 from generation.stores.places import key_of, store
 from tests.apart import apart as process_apart
-from tests.generation.stores.conftest import Machines, use
+from tests.generation.stores.conftest import Machines
 
 HEADER = json.dumps({"weight": {"dtype": "U8", "shape": [5000], "data_offsets": [0, 5000]}}).encode()
 WEIGHTS = struct.pack("<Q", len(HEADER)) + HEADER + bytes(range(1, 251)) * 20
@@ -133,28 +134,78 @@ def test_two_who_want_it_fetch_it_once(apart: Machines, monkeypatch: pytest.Monk
     assert fetches == [folder]
 
 
-def test_who_comes_while_another_one_uses_the_copy_waits_for_nobody(
+def test_who_finds_nothing_while_another_one_fetches_and_uses_it_waits_for_the_fetch_alone(
     apart: Machines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = published(apart)
-    came = threading.Event()
+    monkeypatch.setattr(folders, "MOMENT", 0.05)
+    between, came = threading.Event(), threading.Event()
+    locked = cache.locked
+
+    @contextmanager
+    def locked_late(one: Path, **how: bool) -> Iterator[bool]:
+        if how.get("exclusive") and threading.current_thread() is thread:
+            between.set()  # it has found nothing
+            assert used.wait(20)  # and now somebody has it
+        with locked(one, **how) as mine:
+            yield mine
 
     def take() -> None:
         with folders.at_hand([folder]):
             came.set()
 
-    thread = threading.Thread(target=take)
-    fetch = folders._fetch
-
-    def fetch_while_another_asks(one: Path) -> None:
-        thread.start()
-        time.sleep(0.3)  # it has found nothing there, and wants to fetch, too
-        fetch(one)
-
-    monkeypatch.setattr(folders, "_fetch", fetch_while_another_asks)
+    thread, used = threading.Thread(target=take), threading.Event()
+    monkeypatch.setattr(cache, "locked", locked_late)
+    thread.start()
+    assert between.wait(20)
     with folders.at_hand([folder]):
+        used.set()
         assert came.wait(20)
     thread.join()
+
+
+def test_two_who_find_another_copy_hash_it_once_each_and_one_puts_the_stores_in_its_place(
+    apart: Machines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_model(apart.on("two") / "round-1" / "policy", b"other")
+    folder = published(apart)
+    monkeypatch.setattr(folders, "MOMENT", 0.05)
+    hashed: list[Path] = []
+    of_folder = manifest.of_folder
+
+    def slowly(one: Path) -> manifest.Manifest:
+        hashed.append(one)
+        time.sleep(0.5)
+        return of_folder(one)
+
+    monkeypatch.setattr(manifest, "of_folder", slowly)
+    found: list[bytes] = []
+
+    def take(later: float) -> None:
+        time.sleep(later)
+        with folders.at_hand([folder]):
+            found.append((folder / "model.safetensors").read_bytes())
+
+    threads = [threading.Thread(target=take, args=[later]) for later in (0, 0.3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert found == [WEIGHTS, WEIGHTS]
+    assert len(hashed) <= 2
+
+
+def test_a_copy_that_somebody_goes_on_using_is_a_fault_with_a_next_step(
+    apart: Machines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_model(apart.on("two") / "round-1" / "policy", b"other")
+    folder = published(apart)
+    monkeypatch.setattr(folders, "MOMENT", 0.05)
+    monkeypatch.setattr(folders, "PATIENCE", 0.3)
+    busy = pytest.raises(StoreFault, match="uses another copy of models/round-1/policy")
+    with cache.locked(folder), busy, folders.at_hand([folder]):  # taken when the store was away
+        pass
+    assert folder.is_dir()
 
 
 def test_a_copy_that_is_not_what_the_store_has_is_set_aside(apart: Machines) -> None:
@@ -187,15 +238,6 @@ def test_work_that_the_store_has_too_is_used_as_it_is(apart: Machines) -> None:
     with folders.at_hand([folder]):
         assert (folder / "code.py").exists()
     assert cache.is_marked(folder)
-
-
-def test_a_copy_is_used_while_the_store_is_away(apart: Machines) -> None:
-    folder = published(apart)
-    with folders.at_hand([folder]):
-        pass
-    use(apart.settings, "s3://stories", "http://127.0.0.1:1")
-    with folders.at_hand([folder]):
-        assert folder.is_dir()
 
 
 def test_what_killed_processes_left_goes_after_a_while(machines: Machines) -> None:
@@ -292,55 +334,3 @@ def test_without_a_store_apart_nothing_is_copied(machines: Machines) -> None:
     folders.delete(folder)
     assert sorted(path.name for path in machines.on("one").iterdir()) == ["round-1"]
     assert folder.is_dir()
-
-
-def test_a_store_that_is_not_there_says_so_and_pages_ask_it_no_more_for_a_while(
-    machines: Machines, s3_server: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = machines.on("one") / "round-1" / "policy"
-    use(machines.settings, "s3://no-such-bucket", s3_server)
-    with pytest.raises(StoreFault, match="refuses this machine"):
-        folders.publish(make_model(folder))
-    folder = machines.on("two") / "round-1" / "policy"
-    use(machines.settings, "s3://stories", "http://127.0.0.1:1")
-    with pytest.raises(StoreFault, match="does not answer"):
-        folders.require(folder)
-    assert folders.seen(folder) == folder
-    monkeypatch.setattr(places, "storages", {})  # asked again, it would be a KeyError
-    assert folders.seen(folder) == folder
-    assert folders.left_in_store(folder) == 0
-    assert single.tail(folder / "trainer.log") is None
-    assert single.find(machines.settings.EXPORT_DIR / "round-1.jsonl").name == "round-1.jsonl"
-
-
-def test_a_page_gives_a_store_that_hangs_little_time(machines: Machines, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("generation.stores.s3.HASTY_READ_SECONDS", 0.2)
-    log = machines.on("one") / "round-1" / "trainer.log"
-    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes the connection and says nothing
-        use(machines.settings, "s3://stories", f"http://127.0.0.1:{silent.getsockname()[1]}")
-        assert single.tail(log) is None
-        silent.settimeout(5)
-        silent.accept()[0].close()  # one attempt
-        silent.settimeout(0.5)
-        with pytest.raises(TimeoutError):
-            silent.accept()
-        log.parent.mkdir(parents=True)
-        log.write_text("step 7")
-        single.put_tail(log, 50)  # nor does the round wait again
-        with pytest.raises(TimeoutError):
-            silent.accept()
-
-
-def test_a_folder_that_is_not_mounted_is_not_written(machines: Machines, tmp_path: Path) -> None:
-    folder = make_model(machines.on("one") / "round-1" / "policy")
-    mount = tmp_path / "mnt"
-    mount.mkdir()
-    use(machines.settings, f"file://{mount}/store")
-    with pytest.raises(StoreFault, match="is not mounted on this machine"):
-        folders.publish(folder)
-    with pytest.raises(StoreFault, match=r"storyloop-store\.txt"):
-        folders.require(machines.on("two") / "round-1" / "policy")
-    assert list(mount.iterdir()) == []
-    store().begin()
-    machines.on("one")
-    folders.publish(folder)

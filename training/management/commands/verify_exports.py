@@ -5,8 +5,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from annotate.exports import file_fault, verify_exports
-from generation.stores import single
-from generation.stores.faults import ABSENT, StoreFault
+from generation.stores.faults import StoreFault
 from training.models import Round
 
 
@@ -18,11 +17,14 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         checked, faults = 0, 0
-        for name, fault in _checked():
-            checked += 1
-            if fault:
-                faults += 1
-                self.stdout.write(f"{name}, {fault}")
+        try:
+            for name, fault in _checked():
+                checked += 1
+                if fault:
+                    faults += 1
+                    self.stdout.write(f"{name}, {fault}")
+        except StoreFault as error:
+            raise CommandError(f"{error} {checked} files were checked before.") from error
         if faults:
             raise CommandError(
                 f"{faults} of {checked} files are not what was exported. Put them back from a backup. An export can "
@@ -35,14 +37,4 @@ def _checked() -> Iterator[tuple[str, str]]:
     for finding in verify_exports():
         yield f"export {finding.export.pk}", finding.fault
     for frozen in Round.objects.exclude(export_path="").order_by("number"):
-        yield f"round {frozen.number}", _fault_of(frozen)
-
-
-def _fault_of(frozen: Round) -> str:
-    try:
-        path = single.get(Path(frozen.export_path))
-    except StoreFault as error:
-        if error.code in ABSENT:
-            raise CommandError(str(error)) from error
-        path = Path(frozen.export_path)
-    return file_fault(path, frozen.export_sha256)
+        yield f"round {frozen.number}", file_fault(Path(frozen.export_path), frozen.export_sha256)

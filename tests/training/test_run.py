@@ -168,7 +168,12 @@ def test_a_lora_round_makes_a_policy_that_stands_alone(policy: Policy) -> None:
 def test_without_held_out_prompts_the_round_says_what_to_import(policy: Policy) -> None:
     policy.stories.filter(prompt__split=Split.EVALUATION).delete()
     Prompt.objects.filter(split=Split.EVALUATION).delete()
-    done = work()
+    launched = launch_round(**schedule.DEFAULTS)
+    Round.objects.update(result=register_policy(name="trained", path=Path(policy.path), parent=policy))
+    lease = take_round(launched.pk)
+    assert lease
+    work_on(lease)
+    done = Round.objects.get()
     assert done.state == State.FAILED
     assert "import_prompts" in done.message
 

@@ -112,10 +112,10 @@ def options(vllm_python: Path) -> VllmOptions:
     return VllmOptions(vllm_python)
 
 
-# Each start of vLLM takes seconds: the engines in process serve all tests.
+# Each start of vLLM takes seconds: the engines in process serve all tests here, and end with them.
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def on_base(writers: Writers, options: VllmOptions, tmp_path_factory: pytest.TempPathFactory) -> Iterator[VllmEngine]:
     """The engine in process with the base's weights."""
     engine = VllmEngine(Weights(writers.base), options, logs=tmp_path_factory.mktemp("base"))
@@ -123,7 +123,7 @@ def on_base(writers: Writers, options: VllmOptions, tmp_path_factory: pytest.Tem
     engine.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def on_both(writers: Writers, options: VllmOptions, tmp_path_factory: pytest.TempPathFactory) -> Iterator[VllmEngine]:
     """The engine in process with both rounds' adapters on the base."""
     engine = VllmEngine(Weights(writers.base, writers.both), options, logs=tmp_path_factory.mktemp("both"))
@@ -175,14 +175,14 @@ def begun(directory: Path, options: VllmOptions, log: Path, **more: Any) -> Iter
         processes.stop(process, grace=10)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def starting(base_writer: Path, options: VllmOptions, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Starting]:
     """The server of `shared`, as early as possible: it takes its time."""
     with begun(base_writer, options, tmp_path_factory.mktemp("log") / "server.log", reloadable=True) as found:
         yield found
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def shared(starting: Starting, writers: Writers) -> Running:
     """One server for all tests that leave it as it was: the base, adapters welcome, weights replaceable."""
     return starting.ready()

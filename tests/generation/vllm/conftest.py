@@ -85,7 +85,7 @@ def base_writer() -> Path:
     return build(settings.WRITER_CACHE / f"demo-writer-{Recipe().key()}")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def writers(base_writer: Path, starting: "Starting", tmp_path_factory: pytest.TempPathFactory) -> Writers:
     """The demo writer and two rounds of LoRA on it, by the real trainer, while a server starts."""
     folder = tmp_path_factory.mktemp("rounds")

@@ -1,17 +1,19 @@
 """Giving experts their next comparison.
 
-Lock order: the expert's row (one expert's tabs wait for each other), then a place.
+Lock order: the expert's row (one expert's tabs wait for each other), lock_queue() where several places change,
+then a place. Who waits for a place without lock_queue() holds no other: a lock that was got in vain, because the
+place had meanwhile been taken, is let go before the next wait. So no two ever wait for each other.
 """
 
 import hashlib
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from uuid import UUID
 
 from django.conf import settings
 from django.db import connection, transaction
-from django.db.models import Count, Exists, OuterRef, Q
+from django.db.models import Count, Exists, OuterRef, Q, QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
 
@@ -50,12 +52,32 @@ def _free_place(expert: Expert) -> Place | None:
     """New against old in the share that the admins set, by chance, as long as there is both; else what there is."""
     evaluation_now = 100 * _drawn(expert, "evaluation", expert.judged).random() < Campaign.current().evaluation_share
     free = Place.objects.free().open_to(expert).select_related("comparison__prompt")
-    for passing_over in (True, False):  # at last wait for those that others lock: they may be given back
-        for evaluation in (evaluation_now, not evaluation_now):
-            found = free.filter(evaluation=evaluation).select_for_update(skip_locked=passing_over, of=("self",)).first()
-            if found:
+    wanted = [free.filter(evaluation=kind) for kind in (evaluation_now, not evaluation_now)]
+    return _unless_in_vain(lambda: _unlocked(wanted[0]) or _unlocked(wanted[1])) or _waited_for(wanted)
+
+
+def _unlocked(places: QuerySet[Place]) -> Place | None:
+    return places.select_for_update(skip_locked=True, of=("self",)).first()
+
+
+def _waited_for(wanted: Iterable[QuerySet[Place]]) -> Place | None:
+    """At last those that others lock, one after the other: they may be given back."""
+    for places in wanted:
+        while pk := places.values_list("pk", flat=True).first():
+            one = places.filter(pk=pk).select_for_update(of=("self",))
+            if found := _unless_in_vain(one.first):
                 return found
     return None
+
+
+def _unless_in_vain(take: Callable[[], Place | None]) -> Place | None:
+    """What `take` finds and locks. If nothing, also the locks go that it got on places no longer free: PostgreSQL
+    looks at a row again only once it has it."""
+    with transaction.atomic():
+        found = take()
+        if found is None:
+            transaction.set_rollback(True)
+    return found
 
 
 def lock(expert: Expert) -> None:
@@ -139,9 +161,9 @@ def hold_again(assignment: Assignment) -> bool:
     """
     if assignment.kind != Kind.ORDINARY:
         return True
-    mine = Place.objects.select_for_update().filter(assignment=assignment).first()
+    mine = Place.objects.select_for_update().filter(assignment=assignment)
     free = Place.objects.free().filter(comparison=assignment.comparison_id)
-    place = mine or free.select_for_update(skip_locked=True, of=("self",)).first()
+    place = _unless_in_vain(lambda: mine.first() or _unlocked(free))
     if place is None:
         return False
     hold(place, assignment)

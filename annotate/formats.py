@@ -10,7 +10,18 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from annotate.models import Format, Layout
-from annotate.pairs import ABOUT, VOTES, Edited, PreferencePair, comparison_rows, export_row, story_of
+from annotate.pairs import (
+    ABOUT,
+    VOTES,
+    Edited,
+    PreferencePair,
+    batched,
+    comparison_rows,
+    count_comparison_rows,
+    export_row,
+    story_of,
+    with_texts,
+)
 from annotate.votes import Vote, vote_rows
 from generation.spreadsheets import csv_lines
 
@@ -50,7 +61,7 @@ def lines(pairs: list[PreferencePair], layout: str) -> int:
     """How many rows, records or tasks the pairs make."""
     if layout != Layout.GROUPED:
         return len(pairs)
-    return len({(story_of(pair.chosen).prompt_id, story_of(pair.chosen).rendered_prompt) for pair in pairs})
+    return count_comparison_rows(pairs)
 
 
 def write(content: Content, file: BinaryIO, *, format: str, layout: str, on_line: OnLine = lambda n: None) -> None:
@@ -61,8 +72,8 @@ def write(content: Content, file: BinaryIO, *, format: str, layout: str, on_line
     texts = {
         Format.JSONL: lambda: map(_json_line, _rows(content, layout)),
         Format.CSV: lambda: _csv(content),
-        Format.ARGILLA: lambda: _array(_argilla_record(pair, content) for pair in content.pairs),
-        Format.LABEL_STUDIO: lambda: _array(_label_studio_task(pair, content) for pair in content.pairs),
+        Format.ARGILLA: lambda: _array(_argilla_record(pair, content) for pair in with_texts(content.pairs)),
+        Format.LABEL_STUDIO: lambda: _array(_label_studio_task(pair, content) for pair in with_texts(content.pairs)),
     }[Format(format)]()
     for text in _counted(texts, on_line):
         file.write(text.encode())
@@ -91,7 +102,7 @@ def _rows(content: Content, layout: str) -> Iterator[Row]:
     if layout == Layout.GROUPED:
         yield from comparison_rows(content.pairs)
         return
-    for pair in content.pairs:
+    for pair in with_texts(content.pairs):
         row = export_row(pair) if layout == Layout.PAIRS else _conversation(pair)
         yield row | _told_votes(content, pair)
 
@@ -204,19 +215,8 @@ def _write_parquet(rows: Iterable[Row], file: BinaryIO, layout: str, content: Co
 
     schema = _schema(layout, content)
     with parquet.ParquetWriter(file, schema, compression="zstd") as writer:
-        for batch in _batches(rows):
+        for batch in batched(rows, BATCH):
             writer.write_table(pa.Table.from_pylist(batch, schema=schema))
-
-
-def _batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
-    batch: list[Row] = []
-    for row in rows:
-        batch.append(row)
-        if len(batch) == BATCH:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
 
 
 def _schema(layout: str, content: Content) -> Any:

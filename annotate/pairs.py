@@ -8,35 +8,28 @@ import hashlib
 import json
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from itertools import combinations
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple, TypeVar
 
-from django.db.models import Exists, OuterRef, Q
+from django.db.models import Exists, F, OuterRef, Q, QuerySet
+from django.db.models.functions import MD5
 
-from annotate.models import (
-    Assignment,
-    CriterionWinner,
-    Improvement,
-    Judgement,
-    JudgementQuerySet,
-    Kind,
-    Purpose,
-    Rank,
-    Verdict,
-)
-from generation.models import Policy, Split, Story
-
-OVERALL = "overall"
+from annotate.majorities import OVERALL, count_majorities, majorities
+from annotate.models import Assignment, Judgement, JudgementQuerySet, Kind, Purpose, Rank
+from generation.models import Policy, Prompt, Split, Story
+from generation.sql import among
 
 # what an export says of a pair, and of its prompt
 VOTES = ("weight", "criterion", "judgements_for", "judgements_against", "simulated_judgements")
 ABOUT = ("language", "theme", "story_type", "age_band", "split")
 
 
-Votes = dict[tuple[int, int], list[bool]]  # (winner, loser): of each vote, whether it was simulated
+TEXTS = ("text", "token_ids", "rendered_prompt", "finish_reason")  # of a story, most of what it weighs
+AT_ONCE = 500  # pairs, or prompts with theirs, whose texts are in memory
+One = TypeVar("One")
 
 
 class NoPairs(ValueError):
@@ -64,7 +57,7 @@ class Edited:
         return []
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class PreferencePair:
     """`chosen` is preferred to `rejected` by `judgements_for` experts against `judgements_against`.
 
@@ -112,13 +105,26 @@ def preference_pairs(judgements: JudgementQuerySet, *, by_criterion: bool = Fals
     Where an adjudicator has ranked a comparison, that answer stands for all the others. An improved
     story is preferred to the one that it was made from, and to those ranked below it. With `by_criterion`
     the winners by criterion give pairs of their own. Withdrawn stories are in no pair.
+
+    The stories come without their texts, which are most of what a campaign weighs: `with_texts` reads them.
     """
     judgements = deciding(judgements)
-    pairs = _voted(_overall_votes(judgements), OVERALL) + _edited(judgements)
-    if by_criterion:
-        for criterion, votes in _criterion_votes(judgements).items():
-            pairs += _voted(votes, criterion)
+    found = list(majorities(judgements, by_criterion=by_criterion))
+    edits = _edits(judgements)
+    stories = _without_texts({pk for one in found for pk in one[1:3]} | {pk for one in edits for pk in one[:2]})
+    pairs = [
+        PreferencePair(stories[one.chosen], stories[one.rejected], *one[3:], criterion=one.criterion) for one in found
+    ]
+    for one in edits:
+        edited = Edited(stories[one.chosen], one.text, one.expert)
+        pairs.append(PreferencePair(edited, stories[one.rejected], 1, 0, int(one.simulated)))
     return sorted(pairs, key=_fixed_order)
+
+
+def count_pairs(judgements: JudgementQuerySet, *, by_criterion: bool = False) -> int:
+    """How many `preference_pairs` would give."""
+    judgements = deciding(judgements)
+    return count_majorities(judgements, by_criterion=by_criterion) + _edited_from(judgements).count()
 
 
 def deciding(judgements: JudgementQuerySet) -> JudgementQuerySet:
@@ -128,62 +134,50 @@ def deciding(judgements: JudgementQuerySet) -> JudgementQuerySet:
     return judgements.filter(Q(assignment__kind=Kind.ADJUDICATION) | ~Exists(ruled))
 
 
-def _overall_votes(judgements: JudgementQuerySet) -> Votes:
-    votes: Votes = defaultdict(list)
-    for ranking in _rankings(judgements):
-        for one, other in combinations(sorted(ranking, key=lambda r: r.rank), 2):
-            if one.rank < other.rank:
-                votes[one.story_id, other.story_id].append(one.judgement.assignment.expert.simulated)
-    return votes
+class _Edit(NamedTuple):
+    """An expert's wording of the story `chosen`, preferred to the story `rejected` (ids)."""
+
+    chosen: int
+    rejected: int
+    text: str
+    expert: int
+    simulated: bool
 
 
-def _rankings(judgements: JudgementQuerySet) -> Iterable[list[Rank]]:
-    found: dict[int, list[Rank]] = defaultdict(list)
-    ranks = Rank.objects.filter(judgement__in=judgements, story__withdrawn_at=None)
-    for rank in ranks.select_related("judgement__assignment__expert"):
-        found[rank.judgement_id].append(rank)
-    return found.values()
+def _edits(judgements: JudgementQuerySet) -> list[_Edit]:
+    edit, expert = "judgement__improvement__", "judgement__assignment__expert"
+    told = (f"{edit}story", "story", f"{edit}text", expert, f"{expert}__simulated")
+    return [_Edit(*row) for row in _edited_from(judgements).order_by().values_list(*told)]
 
 
-def _criterion_votes(judgements: JudgementQuerySet) -> dict[str, Votes]:
-    """The winner by a criterion is preferred to every other story that was shown beside it."""
-    votes: dict[str, Votes] = defaultdict(lambda: defaultdict(list))
-    ranking = judgements.exclude(verdict__in=[Verdict.CANNOT_RANK, Verdict.UNSAFE])
-    winners = CriterionWinner.objects.filter(judgement__in=ranking, story__isnull=False)
-    withdrawn = set(Story.objects.exclude(withdrawn_at=None).values_list("pk", flat=True))
-    found = winners.exclude(story__in=withdrawn).select_related("judgement__assignment__expert")
-    for winner in found.prefetch_related("judgement__ranks"):
-        read = {rank.story_id for rank in winner.judgement.ranks.all()}
-        for other in read - {winner.story_id} - withdrawn:
-            simulated = winner.judgement.assignment.expert.simulated
-            votes[winner.criterion][winner.story_id or 0, other].append(simulated)
-    return votes
+def _edited_from(judgements: JudgementQuerySet) -> QuerySet[Rank]:
+    """The stories that improved ones are preferred to, edited > chosen > rejected (Llama 3, 2024, section 4.2.1)."""
+    found = Rank.objects.filter(judgement__in=judgements, judgement__improvement__isnull=False)
+    found = found.filter(judgement__improvement__story__withdrawn_at=None, story__withdrawn_at=None)
+    return found.exclude(story__text=F("judgement__improvement__text"))
 
 
-def _voted(votes: Votes, criterion: str) -> list[PreferencePair]:
-    """The majority's pairs. Equal votes make none, and neither do stories of the same text."""
-    stories = Story.objects.select_related("prompt", "policy").in_bulk({pk for pair in votes for pk in pair})
-    pairs = []
-    for (winner, loser), pro in sorted(votes.items()):
-        contra = votes.get((loser, winner), [])
-        if len(pro) > len(contra) and stories[winner].text != stories[loser].text:
-            simulated = sum(pro) + sum(contra)
-            pairs.append(PreferencePair(stories[winner], stories[loser], len(pro), len(contra), simulated, criterion))
-    return pairs
+def _without_texts(ids: Collection[int]) -> dict[int, Story]:
+    """Stories by id, with one object for each prompt and each policy."""
+    stories = Story.objects.filter(pk__in=among(ids)).only("prompt", "policy").in_bulk()
+    prompts = Prompt.objects.filter(pk__in=among({story.prompt_id for story in stories.values()})).in_bulk()
+    policies = Policy.objects.in_bulk({story.policy_id for story in stories.values()})
+    for story in stories.values():
+        story.prompt, story.policy = prompts[story.prompt_id], policies[story.policy_id]
+    return stories
 
 
-def _edited(judgements: JudgementQuerySet) -> list[PreferencePair]:
-    """edited > chosen > rejected (Llama 3, 2024, section 4.2.1)."""
-    improvements = Improvement.objects.filter(judgement__in=judgements, story__withdrawn_at=None)
-    pairs = []
-    for found in improvements.select_related("story__prompt", "story__policy", "judgement__assignment__expert"):
-        expert = found.judgement.assignment.expert
-        edited = Edited(found.story, found.text, expert.pk)
-        ranks = found.judgement.ranks.filter(story__withdrawn_at=None).select_related("story__prompt", "story__policy")
-        for rank in ranks:
-            if rank.story.text != found.text:
-                pairs.append(PreferencePair(edited, rank.story, 1, 0, int(expert.simulated)))
-    return pairs
+def with_texts(pairs: Iterable[PreferencePair]) -> Iterator[PreferencePair]:
+    """The same pairs with all of their stories, read as they are asked for: AT_ONCE pairs are in memory."""
+    for part in batched(pairs, AT_ONCE):
+        light = {story.pk: story for pair in part for story in (story_of(pair.chosen), pair.rejected)}
+        full = Story.objects.filter(pk__in=among(light)).only(*TEXTS, "prompt", "policy").in_bulk()
+        for story in full.values():
+            story.prompt, story.policy = light[story.pk].prompt, light[story.pk].policy
+        for pair in part:
+            chosen = pair.chosen
+            written = replace(chosen, story=full[chosen.pk]) if isinstance(chosen, Edited) else full[chosen.pk]
+            yield replace(pair, chosen=written, rejected=full[pair.rejected.pk])
 
 
 def _fixed_order(pair: PreferencePair) -> tuple[int, str, int, int, int]:
@@ -197,6 +191,13 @@ def _fixed_order(pair: PreferencePair) -> tuple[int, str, int, int, int]:
 def story_of(completion: Story | Edited) -> Story:
     """The story itself, or the one that was edited."""
     return completion.story if isinstance(completion, Edited) else completion
+
+
+def batched(items: Iterable[One], count: int) -> Iterator[list[One]]:
+    """Lists of `count` of them, the last one shorter (itertools.batched, of Python 3.12)."""
+    rest = iter(items)
+    while part := list(islice(rest, count)):
+        yield part
 
 
 def export_row(pair: PreferencePair) -> dict[str, object]:
@@ -227,40 +228,54 @@ def comparison_rows(pairs: Iterable[PreferencePair]) -> Iterator[dict[str, objec
     pairs among them by their place in that list. Stories of several policies have different prompts if their chat
     templates differ.
     """
-    by_prompt: dict[tuple[int, str], list[PreferencePair]] = defaultdict(list)
+    by_prompt: dict[int, list[PreferencePair]] = defaultdict(list)
     for pair in pairs:
-        story = story_of(pair.chosen)
-        by_prompt[story.prompt_id, story.rendered_prompt].append(pair)
-    for (prompt_id, rendered), found in by_prompt.items():
-        wins: Counter[Story | Edited] = Counter(pair.chosen for pair in found)
-        wins.subtract(pair.rejected for pair in found)
-        stories = sorted(wins, key=lambda one: (-wins[one], one.pk, isinstance(one, Edited)))
-        place = {story: index for index, story in enumerate(stories)}
-        prompt = story_of(stories[0]).prompt
-        yield {
-            "prompt": rendered,
-            "completions": [
-                {
-                    "text": story.text,
-                    "token_ids": story.token_ids,
-                    "finish_reason": story.finish_reason,
-                    "id": story.pk,
-                    "edited": isinstance(story, Edited),
-                    "policy": story_of(story).policy.name,
-                }
-                for story in stories
-            ],
-            "pairs": [
-                {
-                    "chosen": place[pair.chosen],
-                    "rejected": place[pair.rejected],
-                    **{name: getattr(pair, name) for name in VOTES},
-                }
-                for pair in found
-            ],
-            "prompt_id": prompt_id,
-            **{name: getattr(prompt, name) for name in ABOUT},
-        }
+        by_prompt[story_of(pair.chosen).prompt_id].append(pair)
+    for prompts in batched(by_prompt.values(), AT_ONCE):
+        by_rendered: dict[tuple[int, str], list[PreferencePair]] = defaultdict(list)
+        for pair in with_texts(pair for found in prompts for pair in found):
+            story = story_of(pair.chosen)
+            by_rendered[story.prompt_id, story.rendered_prompt].append(pair)
+        for (_prompt, rendered), found in by_rendered.items():
+            yield _comparison_row(rendered, found)
+
+
+def _comparison_row(rendered: str, pairs: list[PreferencePair]) -> dict[str, object]:
+    wins: Counter[Story | Edited] = Counter(pair.chosen for pair in pairs)
+    wins.subtract(pair.rejected for pair in pairs)
+    stories = sorted(wins, key=lambda one: (-wins[one], one.pk, isinstance(one, Edited)))
+    place = {story: index for index, story in enumerate(stories)}
+    prompt = story_of(stories[0]).prompt
+    return {
+        "prompt": rendered,
+        "completions": [
+            {
+                "text": story.text,
+                "token_ids": story.token_ids,
+                "finish_reason": story.finish_reason,
+                "id": story.pk,
+                "edited": isinstance(story, Edited),
+                "policy": story_of(story).policy.name,
+            }
+            for story in stories
+        ],
+        "pairs": [
+            {
+                "chosen": place[pair.chosen],
+                "rejected": place[pair.rejected],
+                **{name: getattr(pair, name) for name in VOTES},
+            }
+            for pair in pairs
+        ],
+        "prompt_id": prompt.pk,
+        **{name: getattr(prompt, name) for name in ABOUT},
+    }
+
+
+def count_comparison_rows(pairs: Iterable[PreferencePair]) -> int:
+    """How many lines `comparison_rows` would give."""
+    chosen = Story.objects.filter(pk__in=among({story_of(pair.chosen).pk for pair in pairs}))
+    return chosen.order_by().values("prompt", rendered=MD5("rendered_prompt")).distinct().count()
 
 
 def write_export(
@@ -281,7 +296,7 @@ def write_export(
     digest = hashlib.sha256()
     try:
         with temporary.open("wb") as file:
-            _write_lines(file, comparison_rows(pairs) if grouped else map(export_row, pairs), digest)
+            _write_lines(file, comparison_rows(pairs) if grouped else map(export_row, with_texts(pairs)), digest)
             followed = _write_lines(file, further, digest)
             file.flush()
             os.fsync(file.fileno())

@@ -13,19 +13,20 @@ import math
 import os
 import shutil
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.conf import settings as site
 from django.db.models.functions import MD5, Length
 
 from annotate.imports import NoTemplate, template_of
-from annotate.pairs import PreferencePair, story_of
+from annotate.pairs import Edited, PreferencePair, story_of
 from generation.engines.loading import context_length
 from generation.engines.values import EngineError
-from generation.models import Policy
+from generation.models import Policy, Story
+from generation.sql import among
 from generation.stores import single
 from training import imported
 from training.dpo.settings import DPOSettings
@@ -95,31 +96,60 @@ class Estimate:
         return "disk" if self.disk > self.disk_free else ""
 
 
-def work_of(pairs: Iterable[PreferencePair]) -> Work:
-    """Of pairs as they will be frozen."""
+class Size(NamedTuple):
+    """Of a story: its tokens and characters, the characters of the prompt that it was written for, and their MD5."""
+
+    tokens: int
+    characters: int
+    of_prompt: int
+    rendered: str
+
+
+def sizes_of(pairs: Iterable[PreferencePair]) -> dict[int, Size]:
+    """Of the pairs' stories, by id: their texts stay in the database."""
+    ids = {story.pk for pair in pairs for story in (pair.chosen, pair.rejected)}
+    told = ("token_ids__len", Length("text"), Length("rendered_prompt"), MD5("rendered_prompt"))
+    rows = Story.objects.filter(pk__in=among(ids)).order_by().values_list("pk", *told)
+    return {pk: Size(*size) for pk, *size in rows.iterator()}
+
+
+def work_of(pairs: Collection[PreferencePair], sizes: Mapping[int, Size] | None = None) -> Work:
+    """Of pairs as they will be frozen. sizes: of their stories, if they are known."""
+    sizes = sizes_of(pairs) if sizes is None else sizes
     groups: dict[tuple[int, str], dict[Any, int]] = defaultdict(dict)
     prompts: dict[tuple[int, str], int] = {}
     longest, count = [], 0
     for pair in pairs:
         count += 1
-        written = story_of(pair.chosen)
-        group = written.prompt_id, written.rendered_prompt
-        rate = len(written.token_ids) / max(len(written.text), 1) or TOKENS_A_CHARACTER
-        prompts[group] = math.ceil(rate * len(written.rendered_prompt))
+        story = story_of(pair.chosen)
+        written = sizes[story.pk]
+        group = story.prompt_id, written.rendered
+        rate = written.tokens / max(written.characters, 1) or TOKENS_A_CHARACTER
+        prompts[group] = math.ceil(rate * written.of_prompt)
         for side in (pair.chosen, pair.rejected):
-            ids = side.token_ids  # none of a story that an expert has edited
-            groups[group][side] = 1 + (len(ids) if ids else math.ceil(rate * len(side.text)))
+            groups[group][side] = 1 + _tokens(side, sizes, rate)
         longest.append(prompts[group] + max(groups[group][pair.chosen], groups[group][pair.rejected]))
-    sizes = [prompts[group] + sum(stories.values()) for group, stories in groups.items()]
-    return Work(count, len(sizes), sum(sizes), max(sizes, default=0), tuple(sorted(longest, reverse=True)))
+    read = [prompts[group] + sum(stories.values()) for group, stories in groups.items()]
+    return Work(count, len(read), sum(read), max(read, default=0), tuple(sorted(longest, reverse=True)))
 
 
-def work_of_imported(selection: Selection, policy: Policy, pairs: Iterable[PreferencePair]) -> Work:
+def _tokens(side: Story | Edited, sizes: Mapping[int, Size], rate: float) -> int:
+    """`rate` a character where it has none of its own: what an expert has edited, or written."""
+    if isinstance(side, Edited):
+        return math.ceil(rate * len(side.text))
+    size = sizes[side.pk]
+    return size.tokens or math.ceil(rate * size.characters)
+
+
+def work_of_imported(
+    selection: Selection, policy: Policy, pairs: Iterable[PreferencePair], sizes: Mapping[int, Size]
+) -> Work:
     """Of the selection's imported pairs, which nobody has tokenized: by their characters, at the tokens a character
-    that `pairs` have in the same language. Their texts stay in the database; only prompts are read, one by one."""
+    that `pairs`, whose stories have these `sizes`, have in the same language. Their texts stay in the
+    database; only prompts are read, one by one."""
     if not selection.origins:
         return NOTHING
-    rates, frame = _rates(pairs), _frame(policy)
+    rates, frame = _rates(pairs, sizes), _frame(policy)
     prompts: dict[bytes, int] = {}
     groups: dict[bytes, dict[str, int]] = defaultdict(dict)
     longest = []
@@ -133,17 +163,17 @@ def work_of_imported(selection: Selection, policy: Policy, pairs: Iterable[Prefe
         lengths = [1 + math.ceil(rate * length) for length in texts[1::2]]
         groups[group].update(zip(texts[::2], lengths, strict=True))
         longest.append(prompts[group] + max(lengths))
-    sizes = [prompts[group] + sum(stories.values()) for group, stories in groups.items()]
-    return Work(len(longest), len(sizes), sum(sizes), max(sizes, default=0), tuple(sorted(longest, reverse=True)))
+    read = [prompts[group] + sum(texts.values()) for group, texts in groups.items()]
+    return Work(len(longest), len(read), sum(read), max(read, default=0), tuple(sorted(longest, reverse=True)))
 
 
-def _rates(pairs: Iterable[PreferencePair]) -> dict[str, float]:
+def _rates(pairs: Iterable[PreferencePair], sizes: Mapping[int, Size]) -> dict[str, float]:
     """Tokens a character of the chosen stories, by language and under "" of all."""
     tokens, characters = Counter[str](), Counter[str]()
     for story in {story_of(pair.chosen) for pair in pairs}:
         for name in (story.prompt.language, ""):
-            tokens[name] += len(story.token_ids)
-            characters[name] += len(story.text)
+            tokens[name] += sizes[story.pk].tokens
+            characters[name] += sizes[story.pk].characters
     return {name: tokens[name] / characters[name] for name in tokens if tokens[name] and characters[name]}
 
 

@@ -18,14 +18,15 @@ from django.utils.translation import gettext_lazy
 
 from annotate.agreement import agreement, flipped_pairs
 from annotate.models import Judgement, JudgementQuerySet
-from annotate.pairs import OVERALL, Edited, PreferencePair, story_of
+from annotate.pairs import OVERALL, Edited, PreferencePair, story_of, with_texts
 from generation.engines.loading import check_model_directory
 from generation.engines.values import EngineError
 from generation.local_cache import cache
 from generation.models import Language, Policy, Prompt, Split, Story
+from generation.sql import among
 from training import imported
 from training import selection as selections
-from training.estimate import Estimate, Work, estimate, work_of, work_of_imported
+from training.estimate import Estimate, Work, estimate, sizes_of, work_of, work_of_imported
 from training.launching import Launch
 from training.selection import Selection
 from training.templatetags.figures import plain
@@ -219,7 +220,7 @@ def summarize(selection: Selection, policy: Policy, pairs: list[PreferencePair])
     votes = sum(pair.judgements_for + pair.judgements_against for pair in pairs)
     comparisons = {(story.prompt_id, story.policy_id) for story in stories}
     judged = selections.judgements(selection, policy)
-    of_pairs = judged.filter(assignment__comparison__prompt__in={story.prompt_id for story in stories})
+    of_pairs = judged.filter(assignment__comparison__prompt__in=among({story.prompt_id for story in stories}))
     return Summary(
         pairs=len(pairs),
         comparisons=len(comparisons),
@@ -237,11 +238,12 @@ def summarize(selection: Selection, policy: Policy, pairs: list[PreferencePair])
 
 
 def _parts(selection: Selection, policy: Policy, pairs: list[PreferencePair]) -> dict[str, Work]:
-    more = work_of_imported(selection, policy, pairs)
-    parts = {"": work_of(pairs) + more}
+    sizes = sizes_of(pairs)
+    more = work_of_imported(selection, policy, pairs, sizes)
+    parts = {"": work_of(pairs, sizes) + more}
     if len(selection.criteria) == 1:
         return {**parts, selection.criteria[0]: parts[""]}
-    parts |= {name: work_of(p for p in pairs if p.criterion == name) for name in selection.criteria}
+    parts |= {name: work_of([p for p in pairs if p.criterion == name], sizes) for name in selection.criteria}
     if OVERALL in parts:
         parts[OVERALL] += more
     return parts
@@ -285,9 +287,9 @@ def _of_dimension(dimension: str, prompts: list[dict[str, Any]], pairs: Mapping[
 
 def examples(pairs: list[PreferencePair], count: int = 3) -> list[Example]:
     """Pairs from the beginning, the middle and the end of the fixed order."""
-    if len(pairs) <= count:
-        return [Example(pair) for pair in pairs]
-    return [Example(pairs[place * (len(pairs) - 1) // (count - 1)]) for place in range(count)]
+    if len(pairs) > count:
+        pairs = [pairs[place * (len(pairs) - 1) // (count - 1)] for place in range(count)]
+    return [Example(pair) for pair in with_texts(pairs)]
 
 
 def remarks(settings: Mapping[str, Any], parameters: int | None, pairs: int | None = None) -> dict[str, str]:

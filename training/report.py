@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from annotate.pairs import preference_judgements, preference_pairs
+from annotate.pairs import count_pairs, preference_judgements
 from annotate.winrates import WinRate, win_rate
 from generation.models import Policy
 from training import tables
@@ -57,7 +57,6 @@ def collected() -> Collected:
     policy = Policy.objects.current()
     if policy is None:
         return Collected()
-    everyone = preference_pairs(preference_judgements(policy=policy))
-    people = preference_pairs(preference_judgements(policy=policy, include_simulated=False))
-    new = new_pair_count(policy, include_simulated=True)
-    return Collected(len(everyone), len(people), new)
+    everyone = count_pairs(preference_judgements(policy=policy))
+    people = count_pairs(preference_judgements(policy=policy, include_simulated=False))
+    return Collected(everyone, people, new_pair_count(policy, include_simulated=True))

@@ -22,7 +22,7 @@ from django.utils.translation import gettext as _
 
 from annotate.comparisons import close_comparisons, open_preference_comparisons
 from annotate.models import Comparison
-from annotate.pairs import preference_judgements, preference_pairs
+from annotate.pairs import count_pairs, preference_judgements
 from generation.models import Policy
 from generation.policies import make_current
 from generation.version import VERSION
@@ -80,7 +80,7 @@ def new_pair_count(policy: Policy, *, include_simulated: bool) -> int:
     found = preference_judgements(policy=policy, include_simulated=include_simulated)
     # also of rounds that failed: what failed once is not launched again by itself
     last = Round.objects.filter(policy=policy).aggregate(last=Max("created_at"))["last"]
-    return len(preference_pairs(found.filter(created_at__gt=last) if last else found))
+    return count_pairs(found.filter(created_at__gt=last) if last else found)
 
 
 def launch_round(*, by: User | None = None, include_simulated: bool = False, **settings: Any) -> Round:

@@ -8,7 +8,7 @@ from django.http import HttpRequest, StreamingHttpResponse
 from ninja import Field, Query, Router, Schema
 
 from annotate.models import Audience
-from annotate.pairs import OVERALL, PreferencePair, export_row
+from annotate.pairs import OVERALL, PreferencePair, export_row, with_texts
 from config.api.access import AdminToken, refused
 from config.api.problems import Fault, Refused, unprocessable
 from config.api.values import MOST_A_PAGE
@@ -103,11 +103,11 @@ def list_pairs(request: HttpRequest, wanted: Query[Wanted]) -> Any:
     if request.get_preferred_type(["application/json", LINES]) == LINES:
         return StreamingHttpResponse(_lines(found), content_type=LINES)
     items = found[wanted.offset : wanted.offset + wanted.limit]
-    return Pairs(items=[PairOut.model_validate(export_row(pair)) for pair in items], total=len(found))
+    return Pairs(items=[PairOut.model_validate(export_row(pair)) for pair in with_texts(items)], total=len(found))
 
 
 def _lines(found: list[PreferencePair]) -> Iterator[str]:
-    return (json.dumps(export_row(pair), ensure_ascii=False) + "\n" for pair in found)
+    return (json.dumps(export_row(pair), ensure_ascii=False) + "\n" for pair in with_texts(found))
 
 
 def _selection(wanted: Wanted) -> Selection:

@@ -17,7 +17,7 @@ from tests.factories import judge_by_story, make_comparison, make_expert, make_p
 from tests.training.test_models import make_round
 from training import schedule
 from training.compare import settings_rows
-from training.estimate import work_of, work_of_imported
+from training.estimate import sizes_of, work_of, work_of_imported
 from training.forms import filled
 from training.imported import freeze
 from training.launching import CannotLaunch, check_settings, prepare
@@ -160,7 +160,7 @@ class TestPreview:
         own = pairs(Selection(), policy)
         chosen = {pair.chosen for pair in own}
         rate = sum(len(story.token_ids) for story in chosen) / sum(len(story.text) for story in chosen)
-        found = work_of_imported(FOXES, policy, own)
+        found = work_of_imported(FOXES, policy, own, sizes_of(own))
 
         def tokens(text: str) -> int:
             return -int(-rate * len(text) // 1)
@@ -177,7 +177,7 @@ class TestPreview:
         )
         staged = Selection(origins=("Foxes",), criteria=("structure", "overall"))
         found = summarize(staged, policy, own := pairs(staged, policy))
-        structure = work_of(pair for pair in own if pair.criterion == "structure")
+        structure = work_of([pair for pair in own if pair.criterion == "structure"])
         assert found.parts["structure"] == structure
         assert found.parts["overall"].pairs == 3 + 6
         assert found.parts[""].pairs == len(own) + 6

@@ -12,8 +12,9 @@ OVERALL = "overall"
 
 REPORTS = ", ".join(f"'{verdict}'" for verdict in (Verdict.CANNOT_RANK, Verdict.UNSAFE))
 
-# A winner by a criterion is preferred to every other story that was read beside it. Stories of the same text and
-# withdrawn ones are left out last, when few rows are left. {judged} is a queryset.
+# A winner by a criterion is preferred to every other story that was read beside it. Withdrawn stories are left out
+# last, when few rows are left, and those of the same text: only of two policies, for one never writes a prompt the
+# same story twice (story_no_duplicates), and one by one, so that texts are in no join. {judged} is a queryset.
 RANKED = f"""
     SELECT '{OVERALL}' AS criterion, better.story_id AS winner, worse.story_id AS loser, judged.simulated
     FROM judged
@@ -40,8 +41,9 @@ MAJORITIES = """
     FROM counted
     JOIN generation_story one ON one.id = counted.one AND one.withdrawn_at IS NULL
     JOIN generation_story two ON two.id = counted.two AND two.withdrawn_at IS NULL
-    WHERE for_one <> for_two AND one.text <> two.text
+    WHERE for_one <> for_two AND (one.policy_id = two.policy_id OR {text_one} <> {text_two})
 """
+TEXT = "(SELECT text FROM generation_story WHERE id = counted.{})"
 COLUMNS = """criterion, CASE WHEN for_one > for_two THEN one.id ELSE two.id END,
              CASE WHEN for_one > for_two THEN two.id ELSE one.id END,
              greatest(for_one, for_two), least(for_one, for_two), simulated"""
@@ -77,5 +79,10 @@ def _ask(judgements: JudgementQuerySet, columns: str, *, by_criterion: bool) -> 
         return []
     votes = RANKED + NAMED if by_criterion else RANKED
     with connection.cursor() as cursor:
-        cursor.execute(MAJORITIES.format(judged=judged, votes=votes, columns=columns), values)
+        cursor.execute(_sql(judged, votes, columns), values)
         return cursor.fetchall()
+
+
+def _sql(judged: str, votes: str, columns: str) -> str:
+    texts = {"text_one": TEXT.format("one"), "text_two": TEXT.format("two")}
+    return MAJORITIES.format(judged=judged, votes=votes, columns=columns, **texts)

@@ -14,11 +14,11 @@ from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, TypeVar
 
-from django.db.models import Exists, F, OuterRef, Q, QuerySet
+from django.db.models import F, Q, QuerySet
 from django.db.models.functions import MD5
 
 from annotate.majorities import OVERALL, count_majorities, majorities
-from annotate.models import Assignment, Judgement, JudgementQuerySet, Kind, Purpose, Rank
+from annotate.models import Judgement, JudgementQuerySet, Kind, Purpose, Rank
 from generation.models import Policy, Prompt, Split, Story
 from generation.sql import among
 
@@ -130,8 +130,8 @@ def count_pairs(judgements: JudgementQuerySet, *, by_criterion: bool = False) ->
 def deciding(judgements: JudgementQuerySet) -> JudgementQuerySet:
     """The adjudicators' judgements, and those of comparisons that have none."""
     rulings = judgements.filter(assignment__kind=Kind.ADJUDICATION, ranks__isnull=False)
-    ruled = Assignment.objects.filter(judgement__in=rulings, comparison=OuterRef("assignment__comparison"))
-    return judgements.filter(Q(assignment__kind=Kind.ADJUDICATION) | ~Exists(ruled))
+    ruled = rulings.order_by().values("assignment__comparison")  # asked once; with Exists for each judgement
+    return judgements.filter(Q(assignment__kind=Kind.ADJUDICATION) | ~Q(assignment__comparison__in=ruled))
 
 
 class _Edit(NamedTuple):

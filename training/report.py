@@ -57,6 +57,8 @@ def collected() -> Collected:
     policy = Policy.objects.current()
     if policy is None:
         return Collected()
-    everyone = count_pairs(preference_judgements(policy=policy))
-    people = count_pairs(preference_judgements(policy=policy, include_simulated=False))
+    judgements = preference_judgements(policy=policy)
+    people = everyone = count_pairs(judgements)
+    if judgements.filter(assignment__expert__simulated=True).exists():
+        people = count_pairs(preference_judgements(policy=policy, include_simulated=False))
     return Collected(everyone, people, new_pair_count(policy, include_simulated=True))

@@ -1,4 +1,7 @@
-"""A prompt belongs to one database session at a time, and is free the moment that session is gone."""
+"""A prompt belongs to one database session at a time, and is free the moment that session is gone.
+
+Each test has policies of its own: a session that hangs up is gone a moment later.
+"""
 
 import time
 from collections.abc import Callable, Iterator
@@ -62,9 +65,9 @@ def test_a_claimed_prompt_is_given_to_nobody_else(other):
 
 
 def test_other_prompts_and_other_policies_are_free(other):
-    assert try_claim(WritingRun(policy_id=1), Prompt(pk=1))
-    assert other.do(try_claim, WritingRun(policy_id=1), Prompt(pk=2))
-    assert other.do(try_claim, WritingRun(policy_id=2), Prompt(pk=1))
+    assert try_claim(WritingRun(policy_id=6), Prompt(pk=1))
+    assert other.do(try_claim, WritingRun(policy_id=6), Prompt(pk=2))
+    assert other.do(try_claim, WritingRun(policy_id=7), Prompt(pk=1))
 
 
 def test_ids_of_any_size_can_be_claimed(other):

@@ -3,10 +3,12 @@
 It knows nothing of DPO: this is the supervised model whose faults DPO has to mend.
 """
 
+import fcntl
 import math
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -27,24 +29,36 @@ def build(
     """Train the writer into `directory` unless it is there, and return `directory`.
 
     `on_step(step, total, loss)` is called after each optimizer step. The directory appears
-    whole or not at all: a build that is killed leaves only a .tmp folder.
+    whole or not at all: a build that is killed leaves only a .tmp folder. Of two that build in one folder
+    at once the second waits, and finds it done.
     """
-    if (directory / "model.safetensors").exists():
-        return directory
-    recipe = recipe or Recipe()
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with _alone_in(directory.parent):
+        if not (directory / "model.safetensors").exists():
+            _build(directory, recipe or Recipe(), on_step)
+    return directory
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Ends with the process, however that ends."""
+    held = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(held)
+
+
+def _build(directory: Path, recipe: Recipe, on_step: Callable[[int, int, float], None]) -> None:
     texts = list(corpus.pairs(recipe.seed, recipe.stories, wide=recipe.wide))
     tokenizer = _train_tokenizer(texts, recipe)
     model = _train_model(texts, tokenizer, recipe, on_step)
     temporary = directory.with_name(f"{directory.name}.{os.getpid()}.tmp")
     model.save_pretrained(temporary)
     tokenizer.save_pretrained(temporary)
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    if (directory / "model.safetensors").exists():  # somebody else was quicker
-        shutil.rmtree(temporary)
-        return directory
     shutil.rmtree(directory, ignore_errors=True)
     temporary.rename(directory)
-    return directory
 
 
 def _train_tokenizer(texts: list[tuple[str, str]], recipe: Recipe) -> PreTrainedTokenizerFast:

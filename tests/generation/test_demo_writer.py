@@ -2,6 +2,7 @@
 
 import random
 import re
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, replace
 from statistics import fmean
 
@@ -196,6 +197,19 @@ def test_a_second_build_is_not_trained_again(built):
     before = weights_hash(built[0])
     assert build(built[0], replace(QUICK, seed=9), lambda *step: steps.append(step)) == built[0]
     assert (steps, weights_hash(built[0])) == ([], before)
+
+
+def test_of_two_builds_at_once_the_second_waits_and_finds_it_done(tmp_path):
+    steps = []
+    with ThreadPoolExecutor(1) as pool:
+
+        def begin_another(step: int, total: int, loss: float) -> None:
+            if step == 1:
+                steps.append(pool.submit(build, tmp_path / "writer", QUICK, lambda *told: steps.append(told)))
+
+        build(tmp_path / "writer", QUICK, begin_another)
+    (second,) = steps
+    assert second.result() == tmp_path / "writer"
 
 
 def test_the_same_recipe_builds_the_same_weights(built, tmp_path):

@@ -36,7 +36,8 @@ loop: .venv/installed clean-loop ## The loop without a browser: simulated expert
 	@DATABASE_URL= CELERY_BROKER_URL= STORYLOOP_VAR=var/loop $(BIN)/python manage.py loop --rounds $(ROUNDS) --seed $(SEED) $(if $(JSON),--json $(JSON))
 
 case-study: .venv/installed clean-case-study ## The seed chapter's case study, simulated experts: its figures and ours; SEED=1; JSON=path
-	@DATABASE_URL= CELERY_BROKER_URL= STORYLOOP_VAR=var/case-study $(BIN)/python manage.py case_study --seed $(SEED) $(if $(JSON),--json $(JSON))
+	@# one thread: with more the sums, and so the figures, depend on the machine's cores
+	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} DATABASE_URL= CELERY_BROKER_URL= STORYLOOP_VAR=var/case-study $(BIN)/python manage.py case_study --seed $(SEED) $(if $(JSON),--json $(JSON))
 
 chaos: .venv/installed clean-chaos ## KILLS=100 by signal 9 while people judge and rounds run, and what was lost by it; SEED=1, JSON=path
 	@DATABASE_URL= CELERY_BROKER_URL= STORYLOOP_VAR=var/chaos $(BIN)/python manage.py chaos --kills $(KILLS) $(if $(filter command% environment%,$(origin SEED)),--seed $(SEED)) $(if $(JSON),--json $(JSON))

@@ -41,9 +41,10 @@ MAJORITIES = """
     FROM counted
     JOIN generation_story one ON one.id = counted.one AND one.withdrawn_at IS NULL
     JOIN generation_story two ON two.id = counted.two AND two.withdrawn_at IS NULL
-    WHERE for_one <> for_two AND (one.policy_id = two.policy_id OR {text_one} <> {text_two})
+    WHERE for_one <> for_two AND (one.policy_id = two.policy_id OR
+          (SELECT text FROM generation_story WHERE id = counted.one)
+          <> (SELECT text FROM generation_story WHERE id = counted.two))
 """
-TEXT = "(SELECT text FROM generation_story WHERE id = counted.{})"
 COLUMNS = """criterion, CASE WHEN for_one > for_two THEN one.id ELSE two.id END,
              CASE WHEN for_one > for_two THEN two.id ELSE one.id END,
              greatest(for_one, for_two), least(for_one, for_two), simulated"""
@@ -79,10 +80,5 @@ def _ask(judgements: JudgementQuerySet, columns: str, *, by_criterion: bool) -> 
         return []
     votes = RANKED + NAMED if by_criterion else RANKED
     with connection.cursor() as cursor:
-        cursor.execute(_sql(judged, votes, columns), values)
+        cursor.execute(MAJORITIES.format(judged=judged, votes=votes, columns=columns), values)
         return cursor.fetchall()
-
-
-def _sql(judged: str, votes: str, columns: str) -> str:
-    texts = {"text_one": TEXT.format("one"), "text_two": TEXT.format("two")}
-    return MAJORITIES.format(judged=judged, votes=votes, columns=columns, **texts)

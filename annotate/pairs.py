@@ -26,7 +26,6 @@ from generation.sql import among
 VOTES = ("weight", "criterion", "judgements_for", "judgements_against", "simulated_judgements")
 ABOUT = ("language", "theme", "story_type", "age_band", "split")
 
-
 TEXTS = ("text", "token_ids", "rendered_prompt", "finish_reason")  # of a story, most of what it weighs
 AT_ONCE = 500  # pairs, or prompts with theirs, whose texts are in memory
 One = TypeVar("One")

@@ -118,9 +118,8 @@ def work_of(pairs: Collection[PreferencePair], sizes: Mapping[int, Size] | None 
     sizes = sizes_of(pairs) if sizes is None else sizes
     groups: dict[tuple[int, str], dict[Any, int]] = defaultdict(dict)
     prompts: dict[tuple[int, str], int] = {}
-    longest, count = [], 0
+    longest = []
     for pair in pairs:
-        count += 1
         story = story_of(pair.chosen)
         written = sizes[story.pk]
         group = story.prompt_id, written.rendered
@@ -130,7 +129,7 @@ def work_of(pairs: Collection[PreferencePair], sizes: Mapping[int, Size] | None 
             groups[group][side] = 1 + _tokens(side, sizes, rate)
         longest.append(prompts[group] + max(groups[group][pair.chosen], groups[group][pair.rejected]))
     read = [prompts[group] + sum(stories.values()) for group, stories in groups.items()]
-    return Work(count, len(read), sum(read), max(read, default=0), tuple(sorted(longest, reverse=True)))
+    return Work(len(pairs), len(read), sum(read), max(read, default=0), tuple(sorted(longest, reverse=True)))
 
 
 def _tokens(side: Story | Edited, sizes: Mapping[int, Size], rate: float) -> int:

@@ -11,7 +11,7 @@ from training.advice import advise
 from training.alarms import findings
 from training.dashboard.of_round import alarms_of_round_table, behind, breakdown_table, measures_of_round_table
 from training.models import Round
-from training.rounds import new_pair_count
+from training.rounds import last_launch, new_pair_count
 
 
 @dataclass(frozen=True)
@@ -61,4 +61,5 @@ def collected() -> Collected:
     people = everyone = count_pairs(judgements)
     if judgements.filter(assignment__expert__simulated=True).exists():
         people = count_pairs(preference_judgements(policy=policy, include_simulated=False))
-    return Collected(everyone, people, new_pair_count(policy, include_simulated=True))
+    new = new_pair_count(policy, include_simulated=True) if last_launch(policy) else everyone
+    return Collected(everyone, people, new)

@@ -10,7 +10,7 @@ import os
 import socket
 import uuid
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
@@ -78,9 +78,14 @@ class Lease:
 def new_pair_count(policy: Policy, *, include_simulated: bool) -> int:
     """Pairs from judgements of `policy`'s stories that no round has used yet."""
     found = preference_judgements(policy=policy, include_simulated=include_simulated)
-    # also of rounds that failed: what failed once is not launched again by itself
-    last = Round.objects.filter(policy=policy).aggregate(last=Max("created_at"))["last"]
+    last = last_launch(policy)
     return count_pairs(found.filter(created_at__gt=last) if last else found)
+
+
+def last_launch(policy: Policy) -> datetime | None:
+    """Of a round from `policy`, also of one that failed: what failed once is not launched again by itself."""
+    found: datetime | None = Round.objects.filter(policy=policy).aggregate(last=Max("created_at"))["last"]
+    return found
 
 
 def launch_round(*, by: User | None = None, include_simulated: bool = False, **settings: Any) -> Round:

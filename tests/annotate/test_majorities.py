@@ -121,6 +121,7 @@ def test_the_rounds_page_counts_without_reading_a_story(campaign: Policy) -> Non
     assert figures.all == figures.new == len(preference_pairs(preference_judgements()))
     assert figures.people == len(preference_pairs(preference_judgements(include_simulated=False)))
     assert not any('SELECT "generation_story"' in query["sql"] for query in queries)
+    assert sum("WITH judged" in query["sql"] for query in queries) == 2  # all, and people's: no round has used any
 
 
 def test_with_texts_gives_the_same_pairs_with_their_texts_read_in_parts(campaign: Policy, monkeypatch) -> None:

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Event
-from time import monotonic, sleep
 
 import pytest
 from django.db import connection, transaction
@@ -12,6 +11,7 @@ from annotate.models import Assignment, Expert, Place
 from annotate.models.queue import PlaceQuerySet
 from annotate.queue import next_assignment
 from tests.factories import make_comparison, make_expert
+from tests.threads import wait_until_blocked
 
 pytestmark = pytest.mark.django_db(transaction=True)
 GATE = 0x67617465  # an advisory lock at which a search for places can be stopped
@@ -57,20 +57,6 @@ def is_locked(place: Place) -> bool:
         return not Place.objects.select_for_update(skip_locked=True).filter(pk=place.pk).exists()
 
 
-def until_somebody_waits_for(kind: str) -> None:
-    """Until a connection to this database waits for a lock of this kind, as pg_locks calls it."""
-    waiting = "SELECT FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE NOT granted AND locktype = %s"
-    end = monotonic() + 20
-    while monotonic() < end:
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_stat_clear_snapshot()")  # else one transaction sees the same all the time
-            cursor.execute(waiting + " AND datname = current_database()", [kind])
-            if cursor.fetchone() is not None:
-                return
-        sleep(0.02)
-    raise AssertionError(f"nobody waits for a lock of the kind {kind}")
-
-
 def test_who_waited_for_a_place_in_vain_lets_it_go_before_waiting_for_the_next(places, beside: Beside) -> None:
     first, second = places
     expert, other, locked = make_expert(), make_expert(), Event()
@@ -79,7 +65,7 @@ def test_who_waited_for_a_place_in_vain_lets_it_go_before_waiting_for_the_next(p
         with transaction.atomic():
             lock(first)
             locked.set()
-            until_somebody_waits_for("transactionid")
+            wait_until_blocked()
             seat(first, other)
 
     with transaction.atomic():
@@ -88,7 +74,7 @@ def test_who_waited_for_a_place_in_vain_lets_it_go_before_waiting_for_the_next(p
         locked.wait(20)
         asked = beside(lambda: next_assignment(expert=expert))
         taken.result(30)
-        until_somebody_waits_for("transactionid")
+        wait_until_blocked()
         assert not beside(lambda: is_locked(first)).result(30)
     assert asked.result(30).comparison == second.comparison
 
@@ -102,11 +88,11 @@ def test_who_has_found_only_places_just_taken_lets_them_go_before_waiting(places
         cursor.execute("SELECT pg_advisory_lock(%s)", [GATE])
         monkeypatch.setattr(PlaceQuerySet, "free", lambda self: free(self).extra(where=gate))
         asked = beside(lambda: next_assignment(expert=expert))
-        until_somebody_waits_for("advisory")  # the search has begun, and has seen both places free
+        wait_until_blocked()  # the search has begun, and has seen both places free
         seat(second, other)
         with transaction.atomic():
             lock(first)
             cursor.execute("SELECT pg_advisory_unlock(%s)", [GATE])
-            until_somebody_waits_for("transactionid")
+            wait_until_blocked()
             assert not beside(lambda: is_locked(second)).result(30)
     assert asked.result(30).comparison == first.comparison

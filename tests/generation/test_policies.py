@@ -2,7 +2,6 @@
 
 import shutil
 import threading
-import time
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ from generation.models import Policy
 from generation.policies import make_current, register_policy
 from tests.factories import make_policy
 from tests.models import make_tiny_model
+from tests.threads import wait_until_blocked
 
 pytestmark = pytest.mark.django_db
 
@@ -90,20 +90,6 @@ def test_a_policy_that_is_current_stays_current():
     policy = make_policy(current=True)
     make_current(policy=policy)
     assert Policy.objects.current() == policy
-
-
-def wait_until_blocked() -> None:
-    """Until another connection waits for a row that this transaction holds."""
-    deadline = time.monotonic() + 10
-    with connection.cursor() as cursor:
-        while time.monotonic() < deadline:
-            cursor.execute(
-                "SELECT count(*) FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY(pg_blocking_pids(pid))"
-            )
-            if cursor.fetchone()[0]:
-                return
-            time.sleep(0.01)
-    raise AssertionError("nobody waits")
 
 
 @pytest.mark.django_db(transaction=True)
